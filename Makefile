@@ -1,0 +1,45 @@
+# `make demo` and `make test` need Python 3.11 (or later) and nothing else: they create .venv and install into it.
+# What is done is not done again: the stamp below is older than pyproject.toml or constraints.txt only if these changed.
+
+PYTHON ?= $(or $(shell command -v python3.11),$(shell command -v python3))
+CONSTRAINTS ?= constraints.txt
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO_OUT ?= out/demo
+# The tests run in one process a core; every process keeps to one thread.
+WORKERS ?= 2
+
+.PHONY: demo test check format install clean
+.DEFAULT_GOAL := demo
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[dev,train]'
+	touch $@
+
+install: $(STAMP)
+
+# Four new pictures from the given ones of every folder below examples/sets.
+demo: $(STAMP)
+	@for set in examples/sets/*/; do \
+	    name=$$(basename "$$set"); \
+	    echo "$$name:"; \
+	    $(BIN)/m2m generate "$$set"*.png -n 4 --out "$(DEMO_OUT)/$$name" --overwrite || exit 1; \
+	done
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy src
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,141 @@
+"""The command `m2m`: a table of commands, and how each way to end turns into a message and an exit code.
+
+A command's module, and torch with it, is imported only when that command runs (or shows its help), so `m2m --help`
+answers at once. Exit codes: 0 done, 2 a mistake of the user (one line on stderr), 130 interrupted, 143 terminated.
+"""
+
+from __future__ import annotations
+
+import inspect
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple, NoReturn
+
+import typer
+
+from m2m import __version__
+from m2m.types import UserError
+
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+
+
+class Command(NamedTuple):
+    """`name` as it is typed (two words: a command of a group), where its function is, and its line in `m2m --help`."""
+
+    name: str
+    target: str
+    summary: str
+
+
+COMMANDS = (
+    Command("generate", "m2m.cli.generate:generate", "Make further images that go with the given ones."),
+    Command("init", "m2m.cli.init:init", "Turn a Stable Diffusion folder into a model of ours."),
+    Command("train", "m2m.cli.train:train", "Train a many-to-many model on image sets."),
+    Command("train-autoencoder", "m2m.cli.train_autoencoder:train_autoencoder", "Train the tiny autoencoder."),
+    Command("train-probe", "m2m.cli.train_probe:train_probe", "Train the classifier that judges images."),
+    Command("data world", "m2m.cli.data_world:data_world", "Render image sets of the tiny world."),
+)
+SUMMARY = "A few images in, as many further images that share their content and style out."
+GROUPS = {"data": "Make the image sets that training reads."}
+
+# Plain help: with rich markup, "[key=value ...]" in a help text would be taken for a style and vanish.
+_STYLE: dict[str, Any] = {
+    "add_completion": False,
+    "no_args_is_help": True,
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": None,
+}
+_HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line `arguments` (default: the process's own) and return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    former = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        build_app(given)(given, prog_name="m2m")
+    except UserError as error:
+        print(f"m2m: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as end:
+        return _exit_code(end)
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    return 0
+
+
+def build_app(arguments: Sequence[str]) -> typer.Typer:
+    """The typer application for these arguments: the command that they name is loaded, the others are table rows."""
+    app = typer.Typer(help=SUMMARY, context_settings=_HELP, callback=_root, **_STYLE)
+    # The root and the groups have no options with values: the first words that are no options name the command.
+    named = [argument for argument in arguments if not argument.startswith("-")]
+    groups = {name: typer.Typer(help=text, context_settings=_HELP, **_STYLE) for name, text in GROUPS.items()}
+    for name, group in groups.items():
+        app.add_typer(group, name=name)
+    for command in COMMANDS:
+        words = command.name.split()
+        parent = groups[words[0]] if len(words) > 1 else app
+        _add(parent, command, words[-1], loaded=named[: len(words)] == words)
+    return app
+
+
+def _add(parent: typer.Typer, command: Command, word: str, loaded: bool) -> None:
+    if not loaded:
+        parent.command(word, help=command.summary)(_not_loaded)
+        return
+    function = _load(command.target)
+    text, example = split_example(inspect.getdoc(function) or command.summary)
+    parent.command(word, help=text, epilog=example, short_help=command.summary, context_settings=_HELP)(function)
+
+
+def split_example(docstring: str) -> tuple[str, str | None]:
+    """A command's docstring -> its text, and its example (from the line "Example:" on) marked to keep its lines."""
+    lines = docstring.splitlines()
+    starts = [i for i, line in enumerate(lines) if line.strip().lower() in ("example:", "examples:")]
+    if not starts:
+        return docstring, None
+    text, example = lines[: starts[0]], lines[starts[0] :]
+    # "\b" on a line of its own tells the help formatter to leave the lines up to the next blank one alone.
+    paragraphs = "\n".join(example).strip().split("\n\n")
+    return "\n".join(text).strip(), "\n\n".join(f"\b\n{paragraph}" for paragraph in paragraphs)
+
+
+def _load(target: str) -> Callable[..., Any]:
+    module, function = target.split(":")
+    loaded: Callable[..., Any] = getattr(import_module(module), function)
+    return loaded
+
+
+def _not_loaded() -> NoReturn:
+    """What the table rows of commands that these arguments do not name are tied to; typer never gets to call it."""
+    raise AssertionError("a command ran that the command line did not name")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"m2m {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options that stand before a command's name; each acts in a callback of its own."""
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    # SystemExit, not the default end of the process: what is half written is removed on the way out.
+    raise SystemExit(TERMINATED)
+
+
+def _exit_code(end: SystemExit) -> int:
+    if end.code is None:
+        return 0
+    return end.code if isinstance(end.code, int) else 1

@@ -1,0 +1,142 @@
+"""The context: keys and values of clean images, per layer and per image (README, decisions).
+
+A clean image is always run at the same timestep and sees no other image, so its keys and values depend on nothing but
+itself. They are computed once and serve every denoising step, every later image and every window, exactly.
+
+``ContextCache`` owns the tensors. Two views of it travel through the U-Net as ``encoder_hidden_states``:
+
+    ``ContextWriter``  in the clean pass: records keys and values.
+    ``ContextReader``  in the noisy pass: attends to them.
+
+No object changes mode. Under gradient checkpointing a block runs twice, and a mode that flipped in between would make
+the second run another function than the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+
+@dataclass
+class ContextCache:
+    """Keys and values of up to N clean images for each of B sets.
+
+    Attributes:
+        keys, values: layer name -> ``[B, N, L, heads, head_dim]``. Softmax attention does not mind the order of its
+            keys, so an image may lie in any slot along N; a reader sees the first ``count`` slots of a set.
+    """
+
+    keys: dict[str, Tensor] = field(default_factory=dict)
+    values: dict[str, Tensor] = field(default_factory=dict)
+
+    def writer(self, sets: int) -> ContextWriter:
+        """A view that records a clean pass over ``sets`` x N images, folded as ``(b n)``."""
+        return ContextWriter(self, sets)
+
+    def allocate(self, other: ContextCache, sets: int, slots: int) -> None:
+        """Makes room for ``slots`` images in each of ``sets`` sets, with the layers, shapes and dtype of ``other``."""
+        for mine, theirs in ((self.keys, other.keys), (self.values, other.values)):
+            for layer, tensor in theirs.items():
+                mine[layer] = tensor.new_zeros((sets, slots, *tensor.shape[2:]))
+
+    def insert(self, other: ContextCache, sets: Sequence[int], slots: Sequence[int]) -> None:
+        """Puts image ``(0, i)`` of ``other`` into slot ``slots[i]`` of set ``sets[i]``, over what was there."""
+        for mine, theirs in ((self.keys, other.keys), (self.values, other.values)):
+            for layer, tensor in theirs.items():
+                mine[layer][list(sets), list(slots)] = tensor[0]
+
+    def bytes_per_image(self) -> int:
+        """Memory that one context image takes, over all layers."""
+        tensors = [*self.keys.values(), *self.values.values()]
+        return sum(t[0, 0].numel() * t.element_size() for t in tensors)
+
+
+class ContextWriter:
+    """Records what Image-Set Attention projects in the clean pass."""
+
+    def __init__(self, cache: ContextCache, sets: int) -> None:
+        self._cache = cache
+        self._sets = sets
+
+    def record(self, layer: str, key: Tensor, value: Tensor) -> None:
+        """Keeps keys and values ``[B*N, L, heads, head_dim]`` of one layer; the first record of a layer stands.
+
+        Gradient checkpointing runs the clean pass a second time during backward; that run is equal and not needed.
+        """
+        self._cache.keys.setdefault(layer, rearrange(key, "(b n) l h d -> b n l h d", b=self._sets))
+        self._cache.values.setdefault(layer, rearrange(value, "(b n) l h d -> b n l h d", b=self._sets))
+
+
+@dataclass(frozen=True)
+class Column:
+    """What one target of each set may see: the first ``counts[b]`` images of set b in ``cache``."""
+
+    cache: ContextCache
+    counts: tuple[int, ...]
+
+
+class ContextReader:
+    """Attends from B sets of T targets each to their context, every target to its own number of images.
+
+    Args:
+        columns: T columns. In training column i is image i, which sees the images before it; in sampling the columns
+            are the branches of guidance. A target that may see nothing gets exactly zero, and nobody pays for it.
+        draws: each target stands for this many noisy copies, which share its keys and values.
+    """
+
+    def __init__(self, columns: Sequence[Column], draws: int = 1) -> None:
+        self._columns = tuple(columns)
+        self._draws = draws
+
+    @classmethod
+    def causal(cls, cache: ContextCache, images: int, keep: Sequence[bool], draws: int = 1) -> ContextReader:
+        """Training: image i of a set sees images 0..i-1; a set with ``keep`` False lost its context to dropout."""
+        columns = [Column(cache, tuple(i if kept else 0 for kept in keep)) for i in range(images)]
+        return cls(columns, draws)
+
+    def attend(self, layer: str, query: Tensor) -> Tensor:
+        """Queries and result are ``[B*T*draws, L, heads, head_dim]``, folded as ``(b t k)``."""
+        targets, draws, length = len(self._columns), self._draws, query.shape[1]
+        query = rearrange(query, "(b t k) l h d -> t b h (k l) d", t=targets, k=draws)
+        attended = [_attend_column(layer, q, c) for q, c in zip(query, self._columns, strict=True)]
+        return rearrange(torch.stack(attended), "t b h (k l) d -> (b t k) l h d", l=length)
+
+
+def _attend_column(layer: str, query: Tensor, column: Column) -> Tensor:
+    """Sets with equally many visible images share one product; those with none stay zero."""
+    counts = column.counts
+    if len(set(counts)) == 1:
+        if counts[0] == 0:
+            return torch.zeros_like(query)
+        return attention(query, *_sequence(column.cache, layer, slice(None), counts[0]))
+    attended = torch.zeros_like(query)
+    for count in sorted(set(counts) - {0}):
+        sets = torch.tensor([b for b, c in enumerate(counts) if c == count], device=query.device)
+        part = attention(query[sets], *_sequence(column.cache, layer, sets, count))
+        attended = attended.index_copy(0, sets, part.to(attended.dtype))
+    return attended
+
+
+def _sequence(cache: ContextCache, layer: str, sets: slice | Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The first ``count`` images of some sets as one sequence of keys and values ``[B, heads, count*L, head_dim]``."""
+    key = rearrange(cache.keys[layer][sets, :count], "b n l h d -> b h (n l) d")
+    value = rearrange(cache.values[layer][sets, :count], "b n l h d -> b h (n l) d")
+    return key, value
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Equation 4: ``softmax(Q K^T / sqrt(d)) V`` over ``[B, heads, L, head_dim]``.
+
+    Torch's fused kernel, except while training on a CPU: its backward there costs several times the plain product's at
+    the few dozen tokens of the tiny models.
+    """
+    if query.device.type == "cpu" and torch.is_grad_enabled() and query.shape[2] <= 256:
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # [B, heads, Lq, Lk]
+        return scores.float().softmax(dim=-1).to(value.dtype) @ value  # [B, heads, Lq, d]
+    return F.scaled_dot_product_attention(query, key, value)  # [B, heads, Lq, d]

@@ -1,0 +1,248 @@
+"""The auto-regressive sampler: the same images as the plain way, reproducible, and never deaf to its context."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from m2m.diffusion.guidance import guide
+from m2m.diffusion.noise import image_noise
+from m2m.model.context import ContextReader
+from m2m.model.context_window import ContextWindow
+from m2m.pipeline import M2MPipeline
+from m2m.types import UserError
+from tests.model.reference import reference_prediction
+from tests.tiny import pictures, tiny_context, tiny_model, tiny_pipeline
+
+VARIANTS = ["self", "dino"]
+
+
+def plain_sampler(pipe: M2MPipeline, given, num_images: int, steps: int, scale: float, window: int | None, set_id: int):
+    """Section 6.1 by hand: every clean image re-run at every step, one set, both branches apart."""
+    features = _context_features(pipe, given)
+    made = []
+    for index in range(num_images):
+        pipe.scheduler.set_timesteps(steps)
+        latents = image_noise(7, set_id, index, (4, 8, 8))
+        seen = features if window is None else features[-window:]
+        for t in pipe.scheduler.timesteps:
+            conditional = reference_prediction(pipe.model, latents, int(t), seen)
+            unconditional = reference_prediction(pipe.model, latents, int(t), seen[:0])
+            predicted = unconditional + scale * (conditional - unconditional)
+            latents = pipe.scheduler.step(predicted, t, latents).prev_sample
+        made.append(latents)
+        new = latents[None] if pipe.model.config.variant == "self" else pipe._tokens(pipe.decode(latents[None]))
+        features = torch.cat([features, new])
+    return torch.stack(made)
+
+
+def _context_features(pipe: M2MPipeline, given) -> torch.Tensor:
+    if pipe.model.config.variant == "self":
+        return pipe.encode(given) if given else torch.zeros(0, 4, 8, 8)
+    if not given:
+        return torch.zeros(0, pipe.vision_encoder.tokens, pipe.vision_encoder.dim)
+    return pipe._tokens(torch.cat([pipe._pixels(image) for image in given]))
+
+
+@pytest.mark.parametrize("window", [None, 2])
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_pipeline_equals_the_plain_sampler(variant: str, window: int | None) -> None:
+    """Guards against a stale or misplaced context anywhere in the loop: sets of 0, 1 and 3 images in one batch,
+    a window that slides, images that go back in as context."""
+    pipe = tiny_pipeline(variant)
+    sets = [pictures(1, seed=1), pictures(3, seed=2), []]
+    made = pipe(sets, 3, 4, 2.0, window=window, seed=7, output_type="latent").images
+    for b, given in enumerate(sets):
+        expected = plain_sampler(pipe, given, 3, 4, 2.0, window, set_id=b)
+        assert (made[b] - expected).abs().max() < 2e-4, f"set {b}"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_reused_context_equals_recomputed_context(variant: str) -> None:
+    """Guards against a cache that changes the picture: the paper's way (``reuse_context=False``) gives the same."""
+    pipe = tiny_pipeline(variant)
+    sets = [pictures(4, seed=1), pictures(2, seed=2)]
+    arguments = {"num_images": 3, "num_inference_steps": 3, "window": 4, "output_type": "pt"}
+    cached = pipe(sets, **arguments).images
+    recomputed = pipe(sets, **arguments, reuse_context=False).images
+    assert max((a - b).abs().max() for a, b in zip(cached, recomputed, strict=True)) < 1e-4
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_context_image_is_encoded_once_ever(variant: str) -> None:
+    """Guards against the paper's cost creeping back: counts the images that go through ``write_context``."""
+    pipe = tiny_pipeline(variant)
+    written = []
+    write = pipe.model.write_context
+    pipe.model.write_context = lambda context, *rest: written.append(context.shape[1]) or write(context, *rest)
+    pipe([pictures(4), pictures(2)], num_images=3, num_inference_steps=5)
+    assert sum(written) == 4 + 2 + 2 * 2
+
+
+def test_a_set_gets_the_same_images_at_any_batch_size_and_place() -> None:
+    """Guards against noise that depends on the batch instead of (seed, set id, image index)."""
+    pipe = tiny_pipeline("self")
+    sets = [pictures(2, seed=s) for s in range(3)]
+    arguments = {"num_images": 2, "num_inference_steps": 3, "seed": 5, "output_type": "latent"}
+    together = pipe(sets, set_ids=["a", "b", "c"], **arguments).images
+    alone = pipe([sets[2]], set_ids=["c"], **arguments).images
+    assert torch.allclose(together[2], alone[0], atol=1e-5)
+    other_id = pipe([sets[2]], set_ids=["d"], **arguments).images
+    assert not torch.allclose(together[2], other_id[0], atol=1e-2)
+
+
+def test_the_seed_decides_everything() -> None:
+    """Guards against a draw from the global generator, and against a seed that is ignored."""
+    pipe = tiny_pipeline("self")
+    arguments = {"num_images": 2, "num_inference_steps": 3, "output_type": "latent", "eta": 1.0, "context_noise": 50}
+    first = pipe(pictures(2), seed=1, **arguments).images
+    torch.manual_seed(99)
+    assert torch.equal(first, pipe(pictures(2), seed=1, **arguments).images)
+    assert not torch.equal(first, pipe(pictures(2), seed=2, **arguments).images)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_changed_context_changes_the_images(variant: str) -> None:
+    """Guards against a context that is carried along but never read."""
+    pipe = tiny_pipeline(variant)
+    arguments = {"num_images": 2, "num_inference_steps": 3, "output_type": "latent"}
+    before = pipe(pictures(3, seed=1), **arguments).images
+    for place in range(3):
+        changed = pictures(3, seed=1)
+        changed[place] = pictures(1, seed=9)[0]
+        after = pipe(changed, **arguments).images
+        assert (after[0] - before[0]).abs().max() > 1e-3, f"given image {place} is ignored"
+    nothing = pipe([], **arguments).images
+    assert (nothing[1] - pipe([], **arguments, window=1).images[1]).abs().max() < 1e-6
+    assert (nothing[0] - before[0]).abs().max() > 1e-3
+
+
+def test_zeros_null_context_guides_away_from_zeroed_latents() -> None:
+    """Guards against an unconditional branch that differs from the one trained with ``null_context: zeros``."""
+    pipe = tiny_pipeline("self", null_context="zeros")
+    context = ContextWindow(pipe.model, sets=1, size=3)
+    clean = tiny_context(pipe.model, 1, 3)[0]
+    context.append(clean, [0, 0, 0])
+    latents, t = torch.randn(1, 4, 8, 8), torch.tensor(500)
+    with torch.no_grad():
+        predicted = pipe._predict(context, latents, t, scale=3.0)[0]
+        conditional = reference_prediction(pipe.model, latents[0], 500, clean)
+        unconditional = reference_prediction(pipe.model, latents[0], 500, torch.zeros_like(clean))
+    assert (predicted - guide(conditional, unconditional, 3.0)).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_window_policies_keep_the_right_images() -> None:
+    """Guards against an anchor that slides away, or a sliding window that keeps the wrong end."""
+    model = tiny_model("self")
+    images = tiny_context(model, 1, 6)[0]
+    noisy = torch.randn(1, 1, 4, 8, 8)
+    for policy, seen in (("sliding", [3, 4, 5]), ("anchor", [0, 1, 5])):
+        window = ContextWindow(model, sets=1, size=3, policy=policy)
+        window.append(images[:2], [0, 0], given=True)
+        for i in range(2, 6):
+            window.append(images[i : i + 1], [0])
+        predicted = model.denoise(noisy, torch.tensor([[400]]), ContextReader([window.conditional()]))
+        expected = reference_prediction(model, noisy[0, 0], 400, images[seen])
+        assert (predicted[0, 0] - expected).abs().max() < 1e-5, policy
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_saves_and_loads_itself(variant: str, tmp_path: Path) -> None:
+    """Guards against a component or setting that ``model_index.json`` forgets."""
+    pipe = tiny_pipeline(variant)
+    pipe.register_to_config(default_guidance_scale=2.5)
+    pipe.save_pretrained(tmp_path)
+    loaded = M2MPipeline.from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    assert loaded.config.default_guidance_scale == 2.5
+    arguments = {"num_images": 2, "num_inference_steps": 2, "output_type": "latent"}
+    assert torch.equal(pipe(pictures(2), **arguments).images, loaded(pictures(2), **arguments).images)
+
+
+def test_output_types_agree(tmp_path: Path) -> None:
+    """Guards against an axis or range mix-up between the four output types, and paths that are not read."""
+    pipe = tiny_pipeline("self")
+    path = tmp_path / "a.png"
+    pictures(1)[0].save(path)
+    outputs = {
+        kind: pipe([str(path)], num_images=2, num_inference_steps=2, output_type=kind).images
+        for kind in ("pil", "np", "pt", "latent")
+    }
+    assert isinstance(outputs["pil"][0], Image.Image) and outputs["pil"][0].size == (64, 64)
+    assert outputs["np"].shape == (2, 64, 64, 3) and outputs["pt"].shape == (2, 3, 64, 64)
+    assert outputs["latent"].shape == (2, 4, 8, 8)
+    assert np.abs(np.asarray(outputs["pil"][1]) / 255 - outputs["np"][1]).max() <= 0.5 / 255 + 1e-6
+    assert torch.allclose(torch.from_numpy(outputs["np"]).permute(0, 3, 1, 2), outputs["pt"])
+
+
+SCHEDULERS = ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "EulerAncestralDiscreteScheduler"]
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_other_schedulers_by_name(name: str) -> None:
+    """Guards against DDIM-only arithmetic: model input scaling, initial sigma, multistep state, generators."""
+    pipe = tiny_pipeline("self")
+    images = pipe([pictures(2), pictures(1)], 2, 3, scheduler=name, output_type="latent").images
+    again = pipe([pictures(2), pictures(1)], 2, 3, scheduler=name, output_type="latent").images
+    assert all(torch.isfinite(made).all() and torch.equal(made, more) for made, more in zip(images, again, strict=True))
+
+
+def test_callback_sees_every_step_and_can_steer_and_stop() -> None:
+    """Guards against a callback whose latents are thrown away, and against an abort that is swallowed."""
+    pipe = tiny_pipeline("self")
+    seen = []
+
+    def blank(pipe, step, timestep, kwargs):
+        seen.append((kwargs["image_index"], step, timestep))
+        return {"latents": torch.zeros_like(kwargs["latents"])}
+
+    made = pipe(pictures(1), 2, 3, callback_on_step_end=blank, output_type="latent").images
+    assert seen == [(i, s, t) for i in range(2) for s, t in enumerate((667, 334, 1))]
+    assert made.abs().max() == 0
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipe(pictures(1), 2, 3, callback_on_step_end=stop)
+
+
+def test_timesteps_are_the_papers() -> None:
+    """Appendix A: 50 DDIM steps; guards against a scheduler whose steps run 980..0."""
+    pipe = tiny_pipeline("self")
+    pipe.scheduler.set_timesteps(50)
+    assert pipe.scheduler.timesteps[0] == 981 and pipe.scheduler.timesteps[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_images": 0}, "num_images is 0"),
+        ({"num_inference_steps": 0}, "num_inference_steps is 0"),
+        ({"window": 0}, "window is 0"),
+        ({"window_policy": "random"}, "window_policy 'random' is unknown"),
+        ({"context_noise": 1000}, "context_noise is 1000"),
+        ({"scheduler": "Euler"}, "scheduler 'Euler' is unknown"),
+        ({"output_type": "jpg"}, "output_type 'jpg' is unknown"),
+        ({"set_ids": [1, 2]}, "set_ids names 2 sets"),
+    ],
+)
+def test_bad_arguments_say_what_would_be_right(arguments, message: str) -> None:
+    """Guards against a bad value that is only noticed after minutes of sampling."""
+    with pytest.raises(UserError, match=message):
+        tiny_pipeline("self")(pictures(1), **arguments)
+
+
+def test_mixed_and_single_images_are_refused() -> None:
+    """Guards against a lone picture that is read as a list of its rows."""
+    pipe = tiny_pipeline("self")
+    with pytest.raises(UserError, match="single picture"):
+        pipe(pictures(1)[0])
+    with pytest.raises(UserError, match="mixes pictures and lists"):
+        pipe([pictures(1), pictures(1)[0]])
