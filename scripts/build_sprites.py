@@ -80,7 +80,10 @@ def read_json(sources: Path, package: str, version: str, member: str) -> dict:
     """Read one JSON file of an npm tarball."""
     archive = sources / f"{package.lstrip('@').replace('/', '-')}-{version}.tgz"
     with tarfile.open(archive) as tar:
-        return json.load(tar.extractfile(f"package/{member}"))
+        file = tar.extractfile(f"package/{member}")
+        if file is None:
+            raise FileNotFoundError(f"{archive} holds no file {member}")
+        return json.load(file)
 
 
 def read_family(sources: Path, package: str, version: str) -> dict:

@@ -184,7 +184,7 @@ IRREGULAR = {
     "knife": "knives", "wolf": "wolves", "die": "dice", "squid": "squid",
     "shrimp": "shrimp", "potato": "potatoes", "tomato": "tomatoes", "volcano": "volcanoes", "snowman": "snowmen",
     "Claus": "Clauses",
-    "sheaf": "sheaves", "blowfish": "blowfish", 
+    "sheaf": "sheaves", "blowfish": "blowfish",
     "cactus": "cacti", "octopus": "octopuses", "fleur-de-lis": "fleurs-de-lis",
 }  # fmt: skip
 # The head noun stands before the first of these words: "face with a hat", "ear of corn", "umbrella on ground".
@@ -192,8 +192,8 @@ AFTER_HEAD = {
     "with", "of", "on", "in", "without", "behind", "over", "and", "under", "showing", "pointing", "blowing",
     "savoring", "screaming", "fluttering", "gesturing", "tipping", "raising", "wearing", "getting", "walking",
     "running", "lifting", "biking", "swimming", "surfing", "rowing", "bouncing", "playing", "juggling", "golfing",
-    "fencing", "cartwheeling", "taking", "dancing", "frowning", "pouting", "bowing", "shrugging", "facepalming", "mountain-biking",
-    "facing", "curving", "tilted", "pointed", "at", "for",
+    "fencing", "cartwheeling", "taking", "dancing", "frowning", "pouting", "bowing", "shrugging", "facepalming",
+    "facing", "curving", "tilted", "pointed", "at", "for", "mountain-biking",
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Files that are either whole or absent, and tensors that are loaded strictly.
 
-A file or folder is written under a temporary name beside its place, flushed to the disk (fsync) and renamed. A process that
-is killed in between leaves the former file as it was, and a temporary name that the next write of the same name removes.
+A file or folder is written under a temporary name beside its place, flushed to the disk (fsync) and renamed. A process
+that is killed in between leaves the former file as it was.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STAGING_SUFFIX = ".partial"
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path to write; on a clean exit it is fsync'd and renamed to `path`, on an error it is removed."""
+    """Give a temporary path to write; on a clean exit it is flushed and renamed to `path`, on an error removed."""
     destination = Path(path)
     temporary = _staging_name(destination)
     try:
@@ -75,7 +75,9 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"'{path}' cannot be read as JSON: {error}") from error
 
 
-def save_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
+def save_tensors(
+    tensors: Mapping[str, torch.Tensor], path: str | Path, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write named tensors (any device, any stride) to one safetensors file, atomically."""
     from safetensors.torch import save_file
 
@@ -106,7 +108,7 @@ def load_tensors(path: str | Path, expected: Iterable[str] | None = None) -> dic
 
 
 def load_module(module: torch.nn.Module, path: str | Path) -> None:
-    """Load a safetensors file into `module`, strictly: names and shapes must be exactly the module's. Raises UserError."""
+    """Load a safetensors file into `module`, strictly: exactly its names and shapes, or a UserError."""
     own = module.state_dict()
     tensors = load_tensors(path, expected=own)
     for name, tensor in tensors.items():

@@ -1,8 +1,8 @@
 """YAML files and `key=value` overrides to frozen dataclasses, and back.
 
 A config is a frozen dataclass that lives beside the component it configures. omegaconf does the merging and the
-conversion of types; this file turns what can go wrong (an unknown key, a wrong type, a missing file, a required key that
-nobody gave) into one line that names the key, where it stands and what would be right.
+conversion of types; this file turns what can go wrong (an unknown key, a wrong type, a missing file, a required key
+that nobody gave) into one line that names the key, where it stands and what would be right.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Config = TypeVar("Config")
 def load_config(cls: type[Config], path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     """An instance of the dataclass `cls`: its defaults, then the YAML file, then the overrides.
 
-    path: a YAML file, or None for the defaults alone. overrides: `key=value`, nested keys with dots (`unet.sample_size=8`).
-    Raises UserError (one line) for a missing or broken file, an unknown key, a value of the wrong type or a required key
-    that is given nowhere.
+    path: a YAML file, or None for the defaults alone. overrides: `key=value`, nested keys with dots
+    (`unet.sample_size=8`). Raises UserError (one line) for a missing or broken file, an unknown key, a value of the
+    wrong type or a required key that is given nowhere.
     """
     merged = OmegaConf.structured(cls)
     if path is not None:
@@ -54,7 +54,7 @@ def config_yaml(config: Any) -> str:
 
 
 def save_config(config: Any, path: str | Path) -> None:
-    """Write the resolved config as YAML, to a temporary name first; `load_config` reads it back to an equal instance."""
+    """Write the resolved config as YAML, under a temporary name first; `load_config` reads it back."""
     destination = Path(path)
     destination.parent.mkdir(parents=True, exist_ok=True)
     temporary = destination.with_name(f".{destination.name}.partial")
@@ -78,11 +78,12 @@ def _read_yaml(path: Path) -> DictConfig:
 
 
 def _parse_override(override: str) -> DictConfig:
-    key, separator, _ = override.partition("=")
+    key, separator, value = override.partition("=")
     if not separator or not key.strip():
         raise UserError(f"override '{override}' must have the form key=value")
     try:
-        return OmegaConf.from_dotlist([override])
+        # `key=` means empty text; as YAML it would be null, which no field takes.
+        return OmegaConf.from_dotlist([override if value else f"{key}=''"])
     except (YAMLError, OmegaConfBaseException, ValueError) as error:
         raise UserError(f"override '{override}' cannot be read: {_first_line(error)}") from error
 

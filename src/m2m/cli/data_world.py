@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from m2m.cli.parts import checked_device
 from m2m.data.set_writer import Arrays, Encode, Images, SetsConfig, write_sets
 from m2m.types import UserError
 
@@ -37,6 +38,7 @@ def data_world(
     Example:
       m2m data world --sets 6000 --autoencoder runs/autoencoder/export --out runs/data/train
     """
+    device = checked_device(device)
     encoders, identity = _encoders(autoencoder, features, threads, device)
     arrays = (*encoders, *(["images"] if keep_images or not encoders else []))
     config = SetsConfig(world, split, sets, images, size, seed, arrays, identity)
@@ -53,7 +55,11 @@ def _write(out: Path, config: SetsConfig, encode: Encode, workers: int) -> None:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("sets", total=config.sets)
         write_sets(
-            out, config, encode, workers=workers, progress=lambda done, total: bar.update(task, completed=done, total=total)
+            out,
+            config,
+            encode,
+            workers=workers,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
 
 

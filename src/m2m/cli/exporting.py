@@ -39,7 +39,9 @@ def sample_grids(
     pipe.set_progress_bar_config(disable=True)
 
     def sample(step: int) -> Mapping[str, NDArray[np.uint8]]:
-        made = pipe(given, num_images=GENERATED, num_inference_steps=steps, guidance_scale=guidance).images
+        (made,) = pipe(
+            given, num_images=GENERATED, num_inference_steps=steps, guidance_scale=guidance, return_dict=False
+        )
         rows = [[*old, *new] for old, new in zip(given, made, strict=True)]
         return {"samples": np.asarray(image_grid(rows, columns=[("given", GIVEN), ("generated", GENERATED)]))}
 

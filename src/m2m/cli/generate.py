@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from enum import Enum
+from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "pillow", "numpy")
 
 
-class WindowPolicy(str, Enum):
+class WindowPolicy(StrEnum):
     """Which images stay in a full window."""
 
     sliding = "sliding"
@@ -103,12 +103,13 @@ def generate(
 
 
 def sample(pipe: M2MPipeline, given: Sequence[Image.Image], settings: Settings) -> list[Image.Image]:
-    """Call the pipeline, with a progress bar on stderr that goes when it is done."""
+    """Call the pipeline, with a progress bar in the terminal that goes when it is done."""
     from rich.console import Console
     from rich.progress import Progress
 
     pipe.set_progress_bar_config(disable=True)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=settings.num_images * settings.num_inference_steps)
 
         def show(_: Any, step: int, __: Any, values: dict[str, Any]) -> dict[str, Any]:

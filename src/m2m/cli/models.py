@@ -51,13 +51,18 @@ def shipped_folder(name: str) -> Path:
 def load_pipeline(model: ModelFolder, device: str) -> M2MPipeline:
     """The pipeline in float32 on `device` ("auto": the first GPU if there is one). Raises UserError."""
     import torch
+    from diffusers.utils import logging
     from safetensors import SafetensorError
 
+    # diffusers loads a component only from a module that has been imported: a repository cannot name what runs here.
+    import m2m.model.autoencoder
+    import m2m.model.encoders  # noqa: F401
     from m2m.pipeline import M2MPipeline
 
     place = _device(device)
+    logging.disable_progress_bar()
     try:
-        pipe = M2MPipeline.from_pretrained(model.path, torch_dtype=torch.float32, local_files_only=True)
+        pipe = M2MPipeline.from_pretrained(model.path, dtype=torch.float32, local_files_only=True)
     except UserError:
         raise
     except (OSError, ValueError, SafetensorError) as error:

@@ -18,7 +18,9 @@ def load_autoencoder(folder: str | Path) -> Any:
     classes: dict[str, Any] = {cls.__name__: cls for cls in (TinyAutoencoder, AutoencoderKL)}
     path = Path(folder) / "config.json"
     if not path.is_file():
-        raise UserError(f"autoencoder '{folder}' does not exist or has no config.json; `m2m train-autoencoder` makes one")
+        raise UserError(
+            f"autoencoder '{folder}' does not exist or has no config.json; `m2m train-autoencoder` makes one"
+        )
     name = read_json(path).get("_class_name")
     if name not in classes:
         raise UserError(f"autoencoder '{folder}' is a {name}; it must be one of {', '.join(classes)}")
@@ -30,3 +32,14 @@ def weights_hash(folder: str | Path) -> str:
     return sha256_of_files(sorted(Path(folder).glob("*.safetensors")))
 
 
+def checked_device(name: str) -> str:
+    """`auto` as the first GPU or the CPU; any other name as it is, if torch can use it here. Raises UserError."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device '{name}' cannot be used: {str(error).splitlines()[0]}") from error
+    return name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,11 +24,13 @@ GRID_CELL = 128
 
 
 def check_out(out: Path, overwrite: bool) -> None:
-    """Refuse a place that must not be written to or replaced: a file, a full folder, one with strange files in it.
+    """Refuse a place that cannot be written, or must not be replaced: a file, a full folder, strange files in it.
 
-    `overwrite` lets a former result be replaced, and nothing else: the folder is removed as a whole. Raises UserError.
+    Asked before an hour of sampling, not after. `overwrite` lets a former result be replaced, and nothing else: the
+    folder is removed as a whole. Raises UserError.
     """
     if not out.exists():
+        _check_can_be_made(out.resolve())
         return
     if not out.is_dir():
         raise UserError(f"--out '{out}' is a file; name a new folder")
@@ -37,6 +40,12 @@ def check_out(out: Path, overwrite: bool) -> None:
     strange = [name for name in content if not OWN_FILES.fullmatch(name)]
     if strange:
         raise UserError(f"--out '{out}' holds '{strange[0]}', which is no part of a former result; name a new folder")
+
+
+def _check_can_be_made(out: Path) -> None:
+    above = next(folder for folder in out.parents if folder.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise UserError(f"--out '{out}' cannot be made: '{above}' is no folder that you may write to")
 
 
 def write_result(

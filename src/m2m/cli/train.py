@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from m2m.cli.parts import checked_device
 from m2m.cli.training_run import end_of_run, print_progress
 from m2m.types import UserError
 
@@ -41,7 +43,7 @@ def train(
     if dry_run:
         print(config_yaml(settings), end="")
         return
-    end_of_run(_run(settings))
+    end_of_run(_run(replace(settings, device=checked_device(settings.device))))
 
 
 def _run(config: TrainConfig) -> TrainingResult:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from m2m.cli.parts import checked_device
 from m2m.cli.training_run import end_of_run, print_progress
 
 if TYPE_CHECKING:
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from m2m.model.autoencoder import TinyAutoencoder
+    from m2m.training.autoencoder import FeatureExtractor
     from m2m.training.autoencoder_task import AutoencoderConfig
     from m2m.training.loop import TrainingResult
 
@@ -39,7 +43,7 @@ def train_autoencoder(
     if dry_run:
         print(config_yaml(settings), end="")
         return
-    end_of_run(_run(settings))
+    end_of_run(_run(replace(settings, device=checked_device(settings.device))))
 
 
 def _run(config: AutoencoderConfig) -> TrainingResult:
@@ -54,13 +58,22 @@ def _run(config: AutoencoderConfig) -> TrainingResult:
     images = StoredImages(config.data)
     torch.manual_seed(config.seed)
     model = TinyAutoencoder(**config.model).to(config.device)
-    task = AutoencoderTask(model, images, config)
+    task = AutoencoderTask(model, images, config, _features(config))
     samples = _samples(model, StoredImages(config.validation), config) if config.validation else None
     save_config(config, Path(config.out) / "config.yaml")
     result = train(task, config, config_dict(config), print_progress(config.batch_images), samples)
     if config.export and not result.signal:
         _export(result, images, config)
     return result
+
+
+def _features(config: AutoencoderConfig) -> FeatureExtractor | None:
+    """Early layers of EfficientNet-Lite0, where the loss compares features."""
+    if config.objective.perceptual_weight == 0:
+        return None
+    from m2m.model.encoders import EfficientNetLite0Encoder
+
+    return EfficientNetLite0Encoder().to(config.device).early_features
 
 
 def _samples(model: TinyAutoencoder, held_out: Any, config: AutoencoderConfig) -> Any:
@@ -83,7 +96,6 @@ def _samples(model: TinyAutoencoder, held_out: Any, config: AutoencoderConfig) -
 
 def _export(result: TrainingResult, images: Any, config: AutoencoderConfig) -> None:
     """The averaged weights in float16, with the scaling factor that gives their latents unit deviation."""
-    import torch
 
     from m2m.checkpoint import atomic_folder
     from m2m.data.stored import to_pixels
@@ -91,8 +103,7 @@ def _export(result: TrainingResult, images: Any, config: AutoencoderConfig) -> N
 
     pictures = to_pixels(images.batch(min(MEASURED, len(images)), seed=config.seed, step=0))
     with result.optimisation.averaged() as averaged:
-        model = type(averaged).from_config(averaged.config)
-        model.load_state_dict(averaged.state_dict())
+        model: Any = copy.deepcopy(averaged)
     # Measured on the weights as they will be loaded: rounded to float16.
     model = model.half().float()
     model.register_to_config(scaling_factor=measure_scaling_factor(model, pictures))

@@ -17,7 +17,9 @@ def print_progress(images_per_step: int) -> Callable[[Progress], None]:
     def report(progress: Progress) -> None:
         parts = " ".join(f"{name} {value:.4g}" for name, value in progress.logs.items())
         speed = progress.steps_per_second * images_per_step
-        print(f"step {progress.step}/{progress.steps} loss {progress.loss:.4f} {parts} images/s {speed:.0f}", flush=True)
+        print(
+            f"step {progress.step}/{progress.steps} loss {progress.loss:.4f} {parts} images/s {speed:.0f}", flush=True
+        )
 
     return report
 

@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from m2m.data.stored import MARKER, EpochOrder, open_array, read_marker, stored_images
+from m2m.data.stored import EpochOrder, open_array, read_marker, stored_images
 from m2m.types import UserError
+
 
 @dataclass(frozen=True)
 class SetBatch:

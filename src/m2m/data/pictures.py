@@ -34,8 +34,8 @@ ONE_PICTURE_FORMATS = ("MPO", "PSD", "ICNS", "ICO")
 def read_picture(path: str | Path) -> Image.Image:
     """The picture in the file, upright, in mode RGB at its own size.
 
-    Raises UserError if the file is missing, empty, no picture, broken, an animation, or has more than 64 megapixels (which
-    is checked before it is decoded).
+    Raises UserError if the file is missing, empty, no picture, broken, an animation, or has more than 64 megapixels
+    (which is checked before it is decoded).
     """
     path = Path(path)
     _check_is_file(path)
@@ -151,14 +151,14 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey values of 16 bits, 32 bits or floats -> mode L. Pillow's own conversion clips at 255 and leaves a white sheet."""
+    """Grey values of 16 bits, 32 bits or floats -> mode L. (Pillow's own conversion clips at 255: a white sheet.)"""
     values: NDArray[np.float32] = np.nan_to_num(np.asarray(image, dtype=np.float32))
     highest = float(values.max(initial=0))
     return Image.fromarray((values / _full_scale(image.mode, highest) * 255).clip(0, 255).round().astype(np.uint8))
 
 
 def _full_scale(mode: str, highest: float) -> float:
-    """The value that stands for white. Floats come in several customs; whole numbers mean 16 bits unless they exceed them."""
+    """The value that stands for white. Floats come in several customs; whole numbers have 16 bits unless larger."""
     if mode == "F" and highest <= 1:
         return 1.0
     if mode == "F" and highest <= 255:

@@ -1,9 +1,9 @@
 """Image sets of a rendered world to arrays on disk: the training data of the tiny models.
 
-A folder of sets holds `latents.npy` (float16 [S, N, C, h, w], scaled as the U-Net sees them), and on demand `features.npy`
-(float16 [S, N, tokens, D], a vision encoder's) and `images.npy` (uint8 [S, N, H, W, 3]). `sets.json` says what they are
-and is written last: a folder without it is not complete. `progress.json` counts the sets that are safely on the disk, so
-a run that was cut off continues at the next chunk.
+A folder of sets holds `latents.npy` (float16 [S, N, C, h, w], scaled as the U-Net sees them), and on demand
+`features.npy` (float16 [S, N, tokens, D], a vision encoder's) and `images.npy` (uint8 [S, N, H, W, 3]). `sets.json`
+says what they are and is written last: a folder without it is not complete. `progress.json` counts the sets that are
+safely on the disk, so a run that was cut off continues at the next chunk.
 """
 
 from __future__ import annotations

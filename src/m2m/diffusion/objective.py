@@ -68,9 +68,10 @@ def training_loss(
     wanted = prediction_target(scheduler, clean, noise, timesteps)  # [B, N*K, C, h, w]
     errors = F.mse_loss(predicted.float(), wanted.float(), reduction="none")
     per_image = rearrange(errors, "b (n k) c h w -> b n (k c h w)", n=images).mean(dim=(0, 2))  # [N]
+    parts = per_image.detach()
     return per_image.mean(), {
-        "loss_first": float(per_image[0]),
-        "loss_last": float(per_image[-1]),
+        "loss_first": parts[0].item(),
+        "loss_last": parts[-1].item(),
     }
 
 

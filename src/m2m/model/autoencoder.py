@@ -1,7 +1,7 @@
 """A small autoencoder for 64-pixel pictures on CPU cores, behind the interface of diffusers' `AutoencoderKL`.
 
-It works on space-to-depth input: a 4x4 patch of RGB becomes 48 channels before the first convolution. An `AutoencoderKL`
-that starts with 32 channels at full resolution spends nearly all of its time on 64x64 maps and trains twice as slowly.
+It works on space-to-depth input: a 4x4 patch of RGB becomes 48 channels before the first convolution. One that starts
+with 32 channels at full resolution spends nearly all of its time on 64x64 maps and trains at half the speed.
 """
 
 import math

@@ -52,7 +52,8 @@ def unfused_lite0() -> Any:
         raise UserError(f"'{path}' is not the weights file of version 0.1.0; reinstall it: {INSTALL}")
     network = EfficientNet.from_name("efficientnet-lite0")
     # The package ships a .pth file; weights_only refuses anything in it but tensors.
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=True)
+    weights = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+    network.load_state_dict(weights, strict=True)
     return network.eval()
 
 

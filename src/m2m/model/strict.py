@@ -16,7 +16,7 @@ class StrictLoading:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Self:
-        """As `ModelMixin.from_pretrained`. Raises UserError where a weight is missing, left over or of another shape."""
+        """As `ModelMixin.from_pretrained`; UserError where a weight is missing, left over or of another shape."""
         kwargs["use_safetensors"] = True
         loader: Any = super()
         model, info = loader.from_pretrained(pretrained_model_name_or_path, **{**kwargs, "output_loading_info": True})

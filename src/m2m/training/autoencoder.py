@@ -93,20 +93,21 @@ def perceptual_loss(features: FeatureExtractor, decoded: Tensor, pixels: Tensor)
 
 @torch.no_grad()
 def measure_scaling_factor(model: TinyAutoencoder, pixels: Tensor) -> float:
-    """The factor that gives latents unit deviation (as the 0.18215 of Stable Diffusion), from pixels [B, 3, H, W].
+    """The factor that gives latents unit deviation (as the 0.18215 of Stable Diffusion), from pixels [M, 3, H, W].
 
-    The mean of the posterior is measured, not draws from it, because the mean is what the diffusion model is given.
+    The mean of the posterior is measured, not draws from it, because the mean is what the diffusion model is given. The
+    variance is taken about each channel's own mean: a channel that only stands off zero carries nothing.
 
     Raises:
-        ValueError: no pixels, or latents without any deviation.
+        ValueError: latents without any deviation, or values that are not finite.
     """
-    count, total, squares = 0, 0.0, 0.0
+    count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for batch in pixels.split(MEASURE_BATCH):
-        latents = model.encode(batch.to(model.device, model.dtype)).latent_dist.mode().double()  # [B, C, h, w]
-        count += latents.numel()
-        total += latents.sum().item()
-        squares += latents.square().sum().item()
-    variance = squares / count - (total / count) ** 2 if count else 0.0
-    if not variance > 0:
-        raise ValueError("cannot measure a scaling factor: the latents do not vary")
+        latents = model.encode(batch.to(model.device, model.dtype)).latent_dist.mode().double().cpu()  # [B, C, h, w]
+        count += latents.numel() // latents.shape[1]
+        total = total + latents.sum(dim=(0, 2, 3))  # [C]
+        squares = squares + latents.square().sum(dim=(0, 2, 3))  # [C]
+    variance = (squares / max(count, 1) - (total / max(count, 1)).square()).mean().item()
+    if not 1e-12 < variance < float("inf"):
+        raise ValueError(f"cannot measure a scaling factor: the variance of the latents is {variance:g}")
     return variance**-0.5

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from m2m.data.stored import StoredImages, to_pixels
 from m2m.model.autoencoder import TinyAutoencoder
-from m2m.training.autoencoder import AutoencoderLossConfig, autoencoder_loss
+from m2m.training.autoencoder import AutoencoderLossConfig, FeatureExtractor, autoencoder_loss
 from m2m.training.loop import LoopConfig
 from m2m.training.seeds import step_generator
 
@@ -32,10 +32,20 @@ class AutoencoderConfig(LoopConfig):
 
 
 class AutoencoderTask:
-    """Pictures in, reconstruction loss out; batch and draws of a step are functions of (seed, step) alone."""
+    """Pictures in, reconstruction loss out; batch and draws of a step are functions of (seed, step) alone.
 
-    def __init__(self, model: TinyAutoencoder, images: StoredImages, config: AutoencoderConfig) -> None:
+    features: what a perceptual loss compares, for `objective.perceptual_weight` above 0.
+    """
+
+    def __init__(
+        self,
+        model: TinyAutoencoder,
+        images: StoredImages,
+        config: AutoencoderConfig,
+        features: FeatureExtractor | None = None,
+    ) -> None:
         self.module = model
+        self._features = features
         self._images = images
         self._config = config
 
@@ -44,5 +54,5 @@ class AutoencoderTask:
         config = self._config
         pixels = to_pixels(self._images.batch(config.batch_images, config.seed, step)).to(config.device)  # [B, 3, H, W]
         generator = step_generator(config.seed, step)
-        loss, terms = autoencoder_loss(self.module, pixels, config.objective, generator)
+        loss, terms = autoencoder_loss(self.module, pixels, config.objective, generator, self._features)
         return loss, {name: float(value) for name, value in terms.items()}

@@ -86,21 +86,22 @@ class ImageSetTask:
         config = self._config
         batch = self._sets.batch(config.batch_sets, config.images_per_set, config.seed, step)
         latents = batch.latents.to(self._device)  # [B, N, C, h, w]
-        context = latents if self.module.config.variant == "self" else batch.features
-        context = context.to(self._device)  # [B, N, C, h, w] or [B, N, S, D]
+        context = latents  # [B, N, C, h, w]
+        if self.module.config.variant == "dino" and batch.features is not None:
+            context = batch.features.to(self._device)  # [B, N, S, D]
         generator = step_generator(config.seed, step)
         return training_loss(self.module, self._scheduler, latents, context, config.objective, generator)
 
     def _check_data(self) -> None:
-        channels = self.module.unet.config.in_channels
-        if self._sets.latents.shape[2] != channels:
-            raise UserError(
-                f"'{self._sets.folder}' has latents of {self._sets.latents.shape[2]} channels, the U-Net takes {channels}"
-            )
+        wanted, found = self.module.unet.config.in_channels, self._sets.latents.shape[2]
+        if found != wanted:
+            raise UserError(f"'{self._sets.folder}' has latents of {found} channels, the U-Net takes {wanted}")
         if self.module.config.variant == "dino":
             features = self._sets.features
             if features is None:
-                raise UserError(f"'{self._sets.folder}' has no features.npy, which variant 'dino' needs; see --features")
+                raise UserError(
+                    f"'{self._sets.folder}' has no features.npy, which variant 'dino' needs; see --features"
+                )
             if features.shape[-1] != self.module.config.context_dim:
                 raise UserError(
                     f"'{self._sets.folder}' has features of width {features.shape[-1]}, "
@@ -109,7 +110,7 @@ class ImageSetTask:
 
 
 def _check_fields(block: str, given: dict[str, Any], cls: type) -> None:
-    known = set(inspect.signature(cls.__init__).parameters) - {"self"}
+    known = set(inspect.signature(cls).parameters)
     unknown = sorted(set(given) - known)
     if unknown:
         raise UserError(f"{block}: {', '.join(unknown)} is no config field of diffusers' {cls.__name__}")

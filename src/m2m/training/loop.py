@@ -34,7 +34,7 @@ class LoopConfig(StepConfig):
     """Budget, places and reporting of a run.
 
     out: folder of the run (checkpoints, TensorBoard, samples, resolved config). steps: its length, which the schedule
-    needs; minutes: stop earlier than that, per call; 0 is no limit. branch: checkpoint folder, or run, of another run to
+    needs; minutes: stop earlier than that, per call; 0 is no limit. branch: another run, or a checkpoint of it, to
     start from when `out` holds no checkpoint yet. threads: of torch; 0 leaves them.
     """
 
@@ -54,7 +54,10 @@ class LoopConfig(StepConfig):
 class Task(Protocol):
     """What is trained: `module`, on its device, and the loss of a step with logs (scalars, by name)."""
 
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module:
+        """The parameters that move."""
+        ...
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """The loss of step `step` (from 0), a scalar, and what to log beside it."""
@@ -96,8 +99,8 @@ def train(
 ) -> TrainingResult:
     """Train `task` until a budget ends, with checkpoints, scalars and samples below `config.out`.
 
-    resolved: the whole config of the run as plain values; a checkpoint of another one is refused.
-    samples: called every `sample_every` steps, with the averaged weights in place; gives named uint8 pictures [H, W, 3].
+    resolved: the whole config as plain values; a checkpoint of another one is refused.
+    samples: called every `sample_every` steps with the averaged weights in place; gives uint8 pictures [H, W, 3].
     Raises UserError for such a checkpoint, an impossible schedule, or a loss that is no longer finite.
     """
     _check_budget(config)
@@ -198,7 +201,7 @@ class _Recorder:
             self.flush()
 
     def flush(self) -> None:
-        """Report what has gathered. Raises UserError where the loss is not finite, before a checkpoint could keep it."""
+        """Report what has gathered. Raises UserError for a loss that is not finite, before a checkpoint keeps it."""
         if not self._losses:
             return
         loss = float(torch.stack(self._losses).float().mean())

@@ -54,7 +54,9 @@ def checkpoints(out: str | Path) -> list[Path]:
     return sorted(path.parent for path in Path(out).glob(f"{FOLDER}/step-*/{MANIFEST}"))
 
 
-def load_checkpoint(folder: str | Path, optimisation: Optimisation, config: dict[str, Any], branch: bool = False) -> int:
+def load_checkpoint(
+    folder: str | Path, optimisation: Optimisation, config: dict[str, Any], branch: bool = False
+) -> int:
     """Put a checkpoint's state into `optimisation` and the random generators; returns its step.
 
     branch: another run starts from here, so its config may differ wherever the weights still fit.
@@ -107,7 +109,9 @@ def _check_files(folder: Path, sizes: dict[str, int]) -> None:
     for name, size in sizes.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != size:
-            raise UserError(f"'{path}' is damaged (expected {size} bytes); remove '{folder}' to continue from an older one")
+            raise UserError(
+                f"'{path}' is damaged (expected {size} bytes); remove '{folder}' to continue from an older one"
+            )
 
 
 def _ema_tensors(optimisation: Optimisation) -> dict[str, Tensor]:
@@ -131,10 +135,12 @@ def _optimizer_tensors(optimisation: Optimisation) -> dict[str, Tensor]:
 def _load_optimizer(optimisation: Optimisation, path: Path) -> None:
     tensors = load_tensors(path)
     kinds = sorted({name.split("/", 1)[0] for name in tensors})
-    check_names(tensors, [f"{kind}/{name}" for kind in kinds for name in optimisation.names], str(path))
-    state = {
-        index: {kind: tensors[f"{kind}/{name}"] for kind in kinds} for index, name in enumerate(optimisation.names)
-    }
+    # A parameter that no step has given a gradient yet has no state: all of its tensors are there, or none.
+    stored = {name.split("/", 1)[1] for name in tensors}
+    known = [name for name in optimisation.names if name in stored]
+    check_names(tensors, [f"{kind}/{name}" for kind in kinds for name in known], str(path))
+    index = {name: i for i, name in enumerate(optimisation.names)}
+    state = {index[name]: {kind: tensors[f"{kind}/{name}"] for kind in kinds} for name in known}
     groups = optimisation.optimizer.state_dict()["param_groups"]
     optimisation.optimizer.load_state_dict({"state": state, "param_groups": groups})
 

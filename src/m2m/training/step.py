@@ -23,8 +23,8 @@ Loss = Callable[[], tuple[Tensor, dict[str, float]]]
 class StepConfig:
     """How the weights move.
 
-    learning_rate: its peak. schedule: after `warmup_steps` of linear warm-up `constant`; `cosine` to zero at `steps`; or
-    `wsd` (warm-up, stable, decay): constant until the last `cooldown_steps`, which fall to zero as 1 - sqrt. A trunk
+    learning_rate: its peak. schedule: after `warmup_steps` of linear warm-up `constant`; `cosine` to zero at `steps`;
+    or `wsd` (warm-up, stable, decay): constant until the last `cooldown_steps`, which fall to zero as 1 - sqrt. A trunk
     that trains on over many sessions stays constant, and a branch of it (`branch=`) cools down to be shipped.
     gradient_clip: largest gradient norm. ema_decay: ceiling of the moving average's decay; it ramps up as
     (1 + step) / (10 + step), so that the average never spans more than a ninth of the run so far.

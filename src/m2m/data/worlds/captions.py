@@ -15,13 +15,25 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 
 from m2m.data.worlds.backgrounds import BACKGROUNDS
-from m2m.data.worlds.vocabulary import ARTIST_STYLES, NUMBERS, STYLES, THING, UNSEEN_ARTIST, article, nouns, plural_of, subjects
+from m2m.data.worlds.vocabulary import (
+    ARTIST_STYLES,
+    NUMBERS,
+    STYLES,
+    THING,
+    UNSEEN_ARTIST,
+    article,
+    nouns,
+    plural_of,
+    subjects,
+)
 from m2m.types import UserError
 
 ARTIST_CLAUSE = f"by the {UNSEEN_ARTIST} artist"
+_COUNTS = {"a": 1, "an": 1} | {word: count for count, word in NUMBERS.items()}
 EXAMPLES = '"three cats, flat style" or "a fruit on a blue grid"'
 
 
@@ -98,10 +110,9 @@ class Caption:
         rest, background = _cut_background(rest, text)
         if unseen_artist and style in ARTIST_STYLES:
             raise UserError(f"'{style} style' in '{text}' names an artist of its own: leave out '{ARTIST_CLAUSE}'")
-        number, unseen, noun = _split_noun_phrase(rest)
-        count = _read_number(number, text)
+        count, unseen, noun = _split_noun_phrase(rest)
         if noun.lower() not in nouns():
-            raise UserError(f"no subject or category of the tiny world in '{text}': '{noun}'; write e.g. {EXAMPLES}")
+            raise UserError(f"no subject or category of the tiny world in '{text}': '{noun}'; {_hint(noun)}")
         kind, name = nouns()[noun.lower()]
         _check_agreement(text, count, kind, name, noun)
         if unseen and kind == "subject":
@@ -138,8 +149,8 @@ def _cut_style(rest: str) -> tuple[str, str | None]:
         return rest, None
     style = re.sub(r" style$", "", tail.strip().lower())
     if style not in STYLES or not tail.lower().endswith(" style"):
-        raise UserError(f"no style of the tiny world in '{rest}': '{tail.strip()}'; say '<style> style' with one of "
-                        f"{', '.join(STYLES)}")  # fmt: skip
+        known = ", ".join(STYLES)
+        raise UserError(f"no style of the tiny world in '{rest}': '{tail.strip()}'; write one of {known}, then 'style'")
     return head.strip(), style
 
 
@@ -154,24 +165,28 @@ def _cut_background(rest: str, text: str) -> tuple[str, str | None]:
     raise UserError(f"no background of the tiny world in '{text}': '{tail}'; one of {', '.join(_background_names())}")
 
 
-def _split_noun_phrase(phrase: str) -> tuple[str, bool, str]:
-    """Split "three unseen fruits" into its number, whether it says "unseen", and its noun."""
-    found = re.fullmatch(rf"(?:(a|an|{'|'.join(NUMBERS.values())}) )?(unseen )?(.*)", phrase, re.IGNORECASE)
+def _split_noun_phrase(phrase: str) -> tuple[int | None, bool, str]:
+    """Split "three unseen fruits" into its count, whether it says "unseen", and its noun."""
+    if phrase.lower() in nouns():  # before numbers are looked for: "four leaf clovers", "one o'clocks"
+        return None, False, phrase
+    found = re.fullmatch(rf"(?:({'|'.join(_COUNTS)}) )?(unseen )?(.*)", phrase, re.IGNORECASE)
     assert found is not None  # every part is optional
     number, unseen, noun = found.groups()
-    return (number or "").lower(), bool(unseen), noun
+    return _COUNTS.get((number or "").lower()), bool(unseen), noun
 
 
-def _read_number(number: str, text: str) -> int | None:
-    if not number:
-        return None
-    if number in ("a", "an"):
-        return 1
-    return next(count for count, word in NUMBERS.items() if word == number)
+def _hint(noun: str) -> str:
+    """What a noun that is none may have been meant to be."""
+    if re.match(r"\d|(five|six|seven|eight|nine|ten|many|some|no) ", noun.lower()):
+        return f"numbers are a, an, {', '.join(NUMBERS.values())}; no number means any"
+    near = get_close_matches(noun.lower(), nouns(), 3)
+    return f"did you mean {' or '.join(near)}?" if near else f"write e.g. {EXAMPLES}"
 
 
 def _check_agreement(text: str, count: int | None, kind: str, name: str, noun: str) -> None:
     """One goes with the singular, everything else with the plural."""
     right = name if count == 1 else plural_of(kind, name)
     if noun.lower() != right.lower():
-        raise UserError(f"'{noun}' does not agree in number in '{text}': write '{right}', or 'a {name}' for one")
+        raise UserError(
+            f"'{noun}' does not agree in number in '{text}': write '{right}', or '{article(name)} {name}' for one"
+        )

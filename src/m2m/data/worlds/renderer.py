@@ -42,8 +42,9 @@ def lay(layer: Image.Image, drawing: Image.Image, placement: Placement) -> None:
         drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     # Where the drawing is made smaller next, bilinear looks the same and takes half the time.
     shrinks = placement.size * layer.width < SIDE
-    drawing = drawing.rotate(placement.angle, Image.Resampling.BILINEAR if shrinks else Image.Resampling.BICUBIC, expand=True)
-    box = drawing.getbbox()
+    smoothing = Image.Resampling.BILINEAR if shrinks else Image.Resampling.BICUBIC
+    drawing = drawing.rotate(placement.angle, smoothing, expand=True)
+    box = drawing.getbbox() or (0, 0, *drawing.size)
     scale = placement.size * layer.width / max(box[2] - box[0], box[3] - box[1])
     width, height = (max(1, round((box[i + 2] - box[i]) * scale)) for i in (0, 1))
     drawing = drawing.resize((width, height), Image.Resampling.HAMMING, box)

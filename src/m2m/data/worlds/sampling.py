@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from m2m.data.worlds.captions import Caption
-from m2m.data.worlds.splits import is_held_out, is_withheld, split_of
+from m2m.data.worlds.splits import is_withheld, split_of
 from m2m.data.worlds.vocabulary import ARTIST_STYLES, UNSEEN_ARTIST, subjects
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _draw(world: World, split: str, generator: np.random.Generator) -> Caption:
 def propose(world: World, split: str, generator: np.random.Generator) -> Caption:
     """Draw a caption that is likely to belong to the split."""
     unseen, unseen_artist = split == "test", split == "unseen-artist"
-    subject = _pick([name for name in world.subjects if is_held_out(name) == unseen], generator)
+    subject = _pick(world.pool(Caption(unseen=unseen)), generator)
     style = _propose_style(world, split, subject, generator)
     fix = {name: generator.random() < FIXED for name in ("style", "count", "background")}
     noun = generator.random()

@@ -58,8 +58,9 @@ def watercolour(canvas: Canvas) -> np.ndarray:
     """Pale washes that bleed over their edges and dry darker there, on grained paper."""
     size = len(canvas.layer)
     noise = _smooth_noise(canvas.texture, size)
-    layer = canvas.layer * np.concatenate([canvas.layer[..., 3:].repeat(3, -1), np.ones_like(canvas.layer[..., :1])], -1)
-    soft = _blur(_displace(layer, noise[..., :2] * 2.2 * canvas.scale), 0.9 * canvas.scale)
+    pigment = canvas.layer.copy()
+    pigment[..., :3] *= canvas.layer[..., 3:]
+    soft = _blur(_displace(pigment, noise[..., :2] * 2.2 * canvas.scale), 0.9 * canvas.scale)
     alpha = soft[..., 3:]
     rim = np.clip(alpha - _blur(alpha, 2.0 * canvas.scale), 0, 1)  # pigment gathers just inside the edge
     wash = 0.64 + 0.24 * noise[..., 2:3]  # how much pigment the paper took
@@ -78,10 +79,11 @@ def sketch(canvas: Canvas) -> np.ndarray:
     grey = canvas.layer[..., :3] @ np.array([0.3, 0.59, 0.11], np.float32)
     tone = grey * alpha + (1 - alpha)
     line = np.clip(2.2 * _gradient(tone) + 1.3 * _gradient(alpha), 0, 1)
-    hatch = _hatch(size, max(2, round(4 * canvas.scale)))
+    period = max(2, round(4 * canvas.scale))
+    hatch = _hatch(size, period)
     shade = np.clip(1.15 - tone, 0, 1) * (0.25 + 0.55 * hatch)
     pencil = 0.98 - 0.82 * np.maximum(line, shade)
-    ground = (0.42 + 0.58 * canvas.background) * (1 - 0.10 * _hatch(size, max(2, round(4 * canvas.scale)), -1)[..., None])
+    ground = (0.42 + 0.58 * canvas.background) * (1 - 0.10 * _hatch(size, period, -1)[..., None])
     cover = alpha[..., None]
     picture = ground * (1 - cover) + pencil[..., None] * cover
     outside = np.clip(2.0 * _gradient(alpha), 0, 1)[..., None] * 0.55

@@ -69,10 +69,10 @@ def nouns() -> dict[str, tuple[str, str]]:
     table: dict[str, tuple[str, str]] = dict.fromkeys(THING, ("thing", THING[0]))
     for kind, entries in (("category", categories()), ("subject", subjects())):
         for entry in entries.values():
-            for word in {entry.name.lower(), entry.plural.lower()}:  # type: ignore[attr-defined]
+            for word in {entry.name.lower(), entry.plural.lower()}:
                 if word in table:
                     raise RuntimeError(f"'{word}' names both {table[word]} and {(kind, entry)}: mend the tables")
-                table[word] = (kind, entry.name)  # type: ignore[attr-defined]
+                table[word] = (kind, entry.name)
     return table
 
 

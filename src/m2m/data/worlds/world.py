@@ -138,7 +138,7 @@ class World:
         """Render a scene that was drawn before: uint8 [size, size, 3]."""
         size = self.size if size is None else size
         if not SMALLEST <= size <= LARGEST:
-            raise UserError(f"a picture of the tiny world cannot be {size} pixels wide; it can be {SMALLEST} to {LARGEST}")
+            raise UserError(f"a picture of the tiny world is {SMALLEST} to {LARGEST} pixels wide, not {size}")
         return renderer.render(scene, subjects()[scene.subject].key, size)
 
     def sample_set(self, caption: Caption | str, seeds: Iterable[int], size: int | None = None) -> list[np.ndarray]:
@@ -157,8 +157,8 @@ class World:
         if key not in self._pools:
             self._pools[key] = tuple(name for name in self.subjects if _may_show(name, *key))
         if not self._pools[key]:
-            raise UserError(f"the tiny world '{self.name}' has nothing to show for '{caption.text}'; leave the style or "
-                            "'unseen' out")  # fmt: skip
+            found = f"the tiny world '{self.name}' has nothing to show for '{caption.text}'"
+            raise UserError(f"{found}; leave out the style or 'unseen', or name another category")
         return self._pools[key]
 
     def check(self, caption: Caption) -> None:

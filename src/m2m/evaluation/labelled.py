@@ -1,0 +1,141 @@
+"""Rendered pictures with their truth: what the probe is trained and tested on.
+
+Every attribute is drawn on its own and evenly, whatever the splits say, for the probe must know what models never saw:
+all subjects, all pairs of subject and style, and the drawings of the artist that no model is trained on.
+
+A folder holds `labelled.json` and parts of 4096 pictures, `part-0000.safetensors` and on, each with `images` (uint8
+[M, S, S, 3]) and `labels` (int64 [M, attributes]). A run that was cut off goes on at the first missing part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from m2m.checkpoint import load_tensors, read_json, save_tensors, write_json
+from m2m.data.set_writer import render_sets
+from m2m.data.stored import EpochOrder, to_pixels
+from m2m.data.worlds import Caption, World
+from m2m.data.worlds.vocabulary import ARTIST_STYLES
+from m2m.types import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PART = 4096  # pictures of one file
+UNSEEN_ARTIST = 0.15  # share of the pictures in filter styles that are by the artist never trained on
+MANIFEST = "labelled.json"
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class LabelledConfig:
+    """What a folder of labelled pictures holds: so many of a world, drawn by a seed, `size` pixels wide."""
+
+    world: str = "mini"
+    images: int = 24_576
+    size: int = 64
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Pictures and their truth. images: uint8 [M, S, S, 3]; labels: int64 [M, attributes], in the world's order."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        """How many pictures."""
+        return len(self.images)
+
+    def pixels(self) -> Tensor:
+        """All pictures as float32 [M, 3, S, S] in [-1, 1]."""
+        return to_pixels(self.images.numpy())
+
+
+class LabelledStream:
+    """Labelled pictures as batches; the batch of a step is a pure function of (seed, step)."""
+
+    def __init__(self, labelled: Labelled) -> None:
+        self._labelled = labelled
+        self._order = EpochOrder(len(labelled))
+
+    def batch(self, size: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
+        """Pixels [size, 3, S, S] in [-1, 1] and labels [size, attributes] of one step."""
+        chosen = [self._order.at(step * size + b, seed)[1] for b in range(size)]
+        return to_pixels(self._labelled.images[chosen].numpy()), self._labelled.labels[chosen]
+
+
+def truth_captions(world: World, count: int, seed: int) -> list[Caption]:
+    """Captions that fix everything, each attribute drawn evenly and on its own."""
+    generator = np.random.default_rng((seed, 0))
+    return [_truth_caption(world, generator) for _ in range(count)]
+
+
+def _truth_caption(world: World, generator: np.random.Generator) -> Caption:
+    drawn = {name: values[int(generator.integers(len(values)))] for name, values in world.attributes.items()}
+    by_artist = generator.random() < UNSEEN_ARTIST
+    drawn.pop("category")  # it follows from the subject
+    return Caption(**drawn, unseen_artist=bool(by_artist) and drawn["style"] not in ARTIST_STYLES)
+
+
+def labels_of(captions: list[Caption], world: World) -> np.ndarray:
+    """Indices into `world.attributes`, int64 [M, attributes], of captions that fix everything."""
+    index = {name: {value: i for i, value in enumerate(values)} for name, values in world.attributes.items()}
+    return np.array([[index[name][caption.fixed[name]] for name in index] for caption in captions], np.int64)
+
+
+def render_labelled(config: LabelledConfig, part: int = 0, workers: int = 0) -> Labelled:
+    """Render part `part` of what a config describes, in `workers` processes (0: in this one)."""
+    import torch
+
+    world = World.load(config.world)
+    captions = truth_captions(world, config.images, config.seed)[part * PART : (part + 1) * PART]
+    # The scene's seed: of its own for every picture of every part and seed.
+    state = np.random.SeedSequence((config.seed, 1, part)).generate_state(len(captions))
+    seeds = [[int(word)] for word in state]
+    rendered = render_sets(config.world, [caption.text for caption in captions], seeds, config.size, workers)
+    images = np.concatenate(list(rendered))
+    return Labelled(torch.from_numpy(images), torch.from_numpy(labels_of(captions, world)))
+
+
+def labelled_folder(
+    folder: str | Path, config: LabelledConfig, workers: int = 0, progress: Progress | None = None
+) -> Labelled:
+    """The labelled pictures of a folder, in memory; what is missing of them is rendered first.
+
+    progress: called with (pictures there, pictures in all) after each part that was rendered.
+    Raises UserError where the folder holds other pictures.
+    """
+    import torch
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, config)
+    parts = []
+    for part in range(-(-config.images // PART)):
+        path = folder / f"part-{part:04d}.safetensors"
+        if not path.exists():
+            made = render_labelled(config, part, workers)
+            save_tensors({"images": made.images, "labels": made.labels}, path)
+            if progress:
+                progress(min(config.images, (part + 1) * PART), config.images)
+        parts.append(load_tensors(path, expected=("images", "labels")))
+    return Labelled(torch.cat([part["images"] for part in parts]), torch.cat([part["labels"] for part in parts]))
+
+
+def _claim(folder: Path, config: LabelledConfig) -> None:
+    """Note what the folder is for, or check that it is for this."""
+    wanted = asdict(config)
+    if not (folder / MANIFEST).exists():
+        write_json(folder / MANIFEST, wanted)
+        return
+    found = read_json(folder / MANIFEST)
+    if found != wanted:
+        raise UserError(f"'{folder}' holds other labelled pictures: {found}, not {wanted}; name another folder")
