@@ -39,9 +39,7 @@ def given(tmp_path: Path) -> list[str]:
 
 
 def generate(model: Path, out: Path, given: list[str], *more: str) -> int:
-    return main(
-        ["generate", *given, "--model", str(model), "--out", str(out), "-n", "2", "--steps", "2", *more]
-    )
+    return main(["generate", *given, "--model", str(model), "--out", str(out), "-n", "2", "--steps", "2", *more])
 
 
 def images_in(folder: Path) -> np.ndarray:

@@ -107,7 +107,14 @@ def test_dry_run_prints_the_resolved_config(place: Path, capsys: pytest.CaptureF
 def test_sigterm_ends_behind_a_checkpoint(place: Path, tmp_path: Path) -> None:
     """Guards against a trainer that loses what it has done when its machine is taken away."""
     out = tmp_path / "run"
-    arguments = ["train", "--config", str(place / "train.yaml"), f"out={out}", "steps=1000000", "checkpoint_every=1000000"]
+    arguments = [
+        "train",
+        "--config",
+        str(place / "train.yaml"),
+        f"out={out}",
+        "steps=1000000",
+        "checkpoint_every=1000000",
+    ]
     command = [sys.executable, "-m", "m2m", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
         assert process.stdout is not None

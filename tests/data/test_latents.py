@@ -87,7 +87,9 @@ def test_a_batch_is_a_function_of_its_step(folder: Path) -> None:
         assert torch.equal(resumed.set_ids, straight[start].set_ids)
         assert torch.equal(resumed.latents, straight[start].latents)
     other = LatentSets(folder).batch(2, 3, seed=6, step=0)
-    assert not torch.equal(other.image_ids, straight[0].image_ids) or not torch.equal(other.set_ids, straight[0].set_ids)
+    assert not torch.equal(other.image_ids, straight[0].image_ids) or not torch.equal(
+        other.set_ids, straight[0].set_ids
+    )
 
 
 def test_an_epoch_visits_every_set_once_in_new_orders(folder: Path) -> None:
@@ -116,7 +118,9 @@ def test_pictures_stream(folder: Path) -> None:
     """Guards against pictures that the autoencoder never sees, and pixels outside [-1, 1]."""
     images = StoredImages(folder)
     batch = images.batch(21, seed=0, step=3)
-    assert sorted(image.tobytes() for image in batch) == sorted(i.tobytes() for i in LatentSets(folder).images()[:].reshape(21, 16, 16, 3))
+    assert sorted(image.tobytes() for image in batch) == sorted(
+        i.tobytes() for i in LatentSets(folder).images()[:].reshape(21, 16, 16, 3)
+    )
     pixels = to_pixels(batch)
     assert pixels.shape == (21, 3, 16, 16) and -1 <= pixels.min() and pixels.max() <= 1 and pixels.max() > 0
     assert np.array_equal(batch, images.batch(21, seed=0, step=3))

@@ -112,8 +112,8 @@ def test_sets_are_folded_and_unfolded(lite0: EfficientNetLite0Encoder) -> None:
     pixels = sets(2, 3)
     together = lite0.encode(pixels)
     assert together.shape == (2, 3, 49, 1280)
-    alone = lite0.encode(pixels[1:, 2:])
-    torch.testing.assert_close(together[1:, 2:], alone, rtol=1e-4, atol=1e-4)
+    alone = lite0.encode(pixels[1:, :1])
+    torch.testing.assert_close(together[1:, :1], alone, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["lite0", "dino"])

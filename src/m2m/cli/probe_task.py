@@ -43,7 +43,7 @@ class ProbeConfig(LoopConfig):
 def new_probe(config: ProbeConfig) -> TruthProbe:
     """A probe with random weights for the config's world and size, on its device."""
     attributes = World.load(config.world).attributes
-    return TruthProbe(attributes, image_size=config.size, **config.model).to(config.device)
+    return TruthProbe(attributes=attributes, image_size=config.size, **config.model).to(config.device)
 
 
 class ProbeTask:

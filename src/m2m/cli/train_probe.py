@@ -26,7 +26,7 @@ def train_probe(
     """Train the classifier that judges images; a run whose `out` holds a checkpoint continues there.
 
     Renders its pictures first, where `data` and `validation` do not hold them yet. Where a budget ends, the averaged
-    weights are tested on the pictures of `validation`, and `export=DIR` writes them; on a finished run it only does that.
+    weights are tested on the pictures of `validation`, and `export=DIR` writes them; a finished run only does that.
 
     Example:
       m2m train-probe --config configs/tiny/probe.yaml out=runs/probe export=runs/probe/export

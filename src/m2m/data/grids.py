@@ -148,4 +148,5 @@ def _line_height(font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> int:
 
 
 def _labels_width(labels: Sequence[str], font: ImageFont.ImageFont | ImageFont.FreeTypeFont, gap: int) -> int:
-    return max((round(font.getlength(label)) for label in labels), default=-gap) + gap
+    """Room for the widest label, a gap at its left and two at its right; 0 without labels."""
+    return max((round(font.getlength(label)) + 3 * gap for label in labels), default=0)

@@ -57,10 +57,11 @@ class TruthProbe(StrictLoading, ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self,
+        *,  # diffusers takes what is given by position for a default, and leaves it out of the config
         attributes: dict[str, list],
         image_size: int = 64,
         patch_size: int = 2,
-        widths: Sequence[int] = (24, 48, 96, 192),
+        widths: Sequence[int] = (16, 32, 64, 128),
         blocks: Sequence[int] = (0, 1, 1, 1),
         norm_num_groups: int = 8,
     ) -> None:
@@ -102,12 +103,12 @@ class TruthProbe(StrictLoading, ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def classify(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Pixels [M, 3, S, S] in [-1, 1] -> index of the likeliest value by attribute, each int64 [M] on the CPU."""
+        """Pixels [M, 3, S, S] in [-1, 1], M > 0 -> index of the likeliest value by attribute, int64 [M] on the CPU."""
         found: dict[str, list[Tensor]] = {name: [] for name in self.heads}
         for part in pixels.split(CLASSIFY_BATCH):
             for name, logits in self(part.to(self.device, self.dtype)).items():
                 found[name].append(logits.argmax(dim=1).cpu())
-        return {name: torch.cat(parts) if parts else torch.empty(0, dtype=torch.long) for name, parts in found.items()}
+        return {name: torch.cat(parts) for name, parts in found.items()}
 
     def check_attributes(self, attributes: Mapping[str, list]) -> None:
         """Raise UserError unless this probe tells exactly these attributes and values apart, in this order."""

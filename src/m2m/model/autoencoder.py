@@ -28,8 +28,8 @@ class ResidualBlock(nn.Module):
         self.norm2 = nn.GroupNorm(groups, channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         # The block starts as the identity: high learning rates are then stable from the first step.
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        for parameter in self.conv2.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))  # [B, C, h, w]
@@ -151,7 +151,7 @@ class TinyAutoencoder(StrictLoading, ModelMixin, ConfigMixin):
         generator: torch.Generator | None = None,
     ) -> DecoderOutput | tuple[Tensor]:
         """Pixels -> reconstructed pixels, through the mean or, if `sample_posterior`, through a draw."""
-        posterior = self.encode(sample).latent_dist  # [B, C, h, w]
+        posterior = self.encode(sample, return_dict=False)[0]  # [B, C, h, w]
         latents = posterior.sample(generator) if sample_posterior else posterior.mode()  # [B, C, h, w]
         return self.decode(latents, return_dict=return_dict)  # [B, 3, H, W]
 

@@ -49,9 +49,9 @@ def autoencoder_loss(
     """
     if config.perceptual_weight > 0 and features is None:
         raise ValueError("perceptual_weight is above 0, but no feature extractor was given")
-    posterior = model.encode(pixels).latent_dist  # [B, C, h, w]
+    posterior = model.encode(pixels, return_dict=False)[0]  # [B, C, h, w]
     latents = _disturb(posterior.sample(generator), config.latent_noise, generator)  # [B, C, h, w]
-    decoded = model.decode(latents).sample.float()  # [B, 3, H, W]; losses stay float32 under autocast
+    decoded = model.decode(latents, return_dict=False)[0].float()  # [B, 3, H, W]; losses stay float32 under autocast
     terms = {
         "pixel": config.pixel_weight * F.l1_loss(decoded, pixels),
         "edge": config.edge_weight * edge_loss(decoded, pixels, config.edge_scales),
@@ -103,7 +103,8 @@ def measure_scaling_factor(model: TinyAutoencoder, pixels: Tensor) -> float:
     """
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for batch in pixels.split(MEASURE_BATCH):
-        latents = model.encode(batch.to(model.device, model.dtype)).latent_dist.mode().double().cpu()  # [B, C, h, w]
+        posterior = model.encode(batch.to(model.device, model.dtype), return_dict=False)[0]
+        latents = posterior.mode().double().cpu()  # [B, C, h, w]
         count += latents.numel() // latents.shape[1]
         total = total + latents.sum(dim=(0, 2, 3))  # [C]
         squares = squares + latents.square().sum(dim=(0, 2, 3))  # [C]
