@@ -1,3 +1,4 @@
+# The commands of development: demo, test, check, format. Each sets itself up.
 # `make demo` and `make test` need Python 3.11 (or later) and nothing else: they create .venv and install into it.
 # What is done is not done again: the stamp below is older than pyproject.toml or constraints.txt only if these changed.
 
@@ -23,9 +24,7 @@ install: $(STAMP)
 # Four new pictures from the given ones of every folder below examples/sets.
 demo: $(STAMP)
 	@for set in examples/sets/*/; do \
-	    name=$$(basename "$$set"); \
-	    echo "$$name:"; \
-	    $(BIN)/m2m generate "$$set"*.png -n 4 --out "$(DEMO_OUT)/$$name" --overwrite || exit 1; \
+	    $(BIN)/m2m generate "$$set"*.png -n 4 --out "$(DEMO_OUT)/$$(basename "$$set")" --overwrite || exit 1; \
 	done
 
 test: $(STAMP)
@@ -36,10 +35,13 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy src
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/file_map.py --check
 
+# Mends what can be mended by a program, the file map of README.md among it.
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python scripts/file_map.py
 
 clean:
 	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

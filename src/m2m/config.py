@@ -43,7 +43,7 @@ def load_config(cls: type[Config], path: str | Path | None, overrides: Sequence[
 
 
 def config_dict(config: Any) -> dict[str, Any]:
-    """The resolved config as plain dicts, lists and scalars: what JSON and YAML can hold."""
+    """The resolved config (of a class: its defaults) as dicts, lists and scalars: what JSON and YAML can hold."""
     container = OmegaConf.to_container(OmegaConf.structured(config), resolve=True, enum_to_str=True)
     return cast(dict[str, Any], container)
 

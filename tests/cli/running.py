@@ -16,9 +16,9 @@ def environment() -> dict[str, str]:
 
 
 def run_m2m(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """`m2m ARGUMENTS`, to its end."""
+    """`m2m ARGUMENTS`, to its end. The limit is for what hangs: on a busy machine, loading torch alone takes a minute."""
     command = [sys.executable, "-m", "m2m", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=cwd, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=cwd, timeout=600)
 
 
 def one_error_line(result: subprocess.CompletedProcess[str]) -> str:

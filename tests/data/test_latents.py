@@ -122,5 +122,5 @@ def test_pictures_stream(folder: Path) -> None:
         i.tobytes() for i in LatentSets(folder).images()[:].reshape(21, 16, 16, 3)
     )
     pixels = to_pixels(batch)
-    assert pixels.shape == (21, 3, 16, 16) and -1 <= pixels.min() and pixels.max() <= 1 and pixels.max() > 0
+    assert pixels.shape == (21, 3, 16, 16) and pixels.min() >= -1 and pixels.max() <= 1 and pixels.max() > 0
     assert np.array_equal(batch, images.batch(21, seed=0, step=3))

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from m2m.checkpoint import read_json, write_json
 from m2m.config import config_dict
 from m2m.training import state as state_module
 from m2m.training.loop import LoopConfig, TrainingResult, train
@@ -131,6 +132,17 @@ def test_another_config_is_refused_and_budgets_are_not(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="learning_rate was 0.01, now 0.02"):
         run(config(tmp_path, learning_rate=0.02))
     assert run(config(tmp_path, steps=4, minutes=5.0, checkpoint_every=7, log_every=1)).step == 4
+
+
+def test_a_setting_that_is_newer_than_the_checkpoint(tmp_path: Path) -> None:
+    """Guards against a long run that no later version can continue, and a new setting that slips in unnoticed."""
+    result = run(config(tmp_path, steps=3))
+    manifest = read_json(result.checkpoint / "state.json")
+    del manifest["config"]["gradient_clip"]
+    write_json(result.checkpoint / "state.json", manifest)
+    with pytest.raises(UserError, match="gradient_clip was 1.0, now 0.5"):
+        run(config(tmp_path, gradient_clip=0.5))
+    assert run(config(tmp_path)).step == 6
 
 
 def test_the_end_of_a_decaying_run_stays(tmp_path: Path) -> None:

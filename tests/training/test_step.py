@@ -57,7 +57,7 @@ def test_gradients_are_clipped_and_vectors_not_decayed() -> None:
 
 
 def test_average_follows_and_returns() -> None:
-    """Guards against samples that leave the averaged weights in the training run, and an average that starts too long."""
+    """Guards against samples that leave averaged weights in the run, and an average that spans all of it."""
     module = nn.Linear(2, 2)
     optimisation = Optimisation(module, StepConfig(learning_rate=0.1, warmup_steps=0), steps=40)
     path = []

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from m2m.config import config_dict
 from m2m.training.state import checkpoint_folder, checkpoints, load_checkpoint, save_checkpoint
 from m2m.training.step import Optimisation, StepConfig
 from m2m.types import UserError
@@ -157,7 +158,7 @@ def _resume(optimisation: Optimisation, config: LoopConfig, resolved: dict[str, 
     """The step to continue from: `out`'s newest checkpoint, else the branched-off one, else 0."""
     own = checkpoints(config.out)
     if own:
-        return load_checkpoint(own[-1], optimisation, resolved)
+        return load_checkpoint(own[-1], optimisation, resolved, config_dict(type(config)))
     if not config.branch:
         return 0
     origin = Path(config.branch)

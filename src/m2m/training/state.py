@@ -55,10 +55,15 @@ def checkpoints(out: str | Path) -> list[Path]:
 
 
 def load_checkpoint(
-    folder: str | Path, optimisation: Optimisation, config: dict[str, Any], branch: bool = False
+    folder: str | Path,
+    optimisation: Optimisation,
+    config: dict[str, Any],
+    defaults: dict[str, Any] | None = None,
+    branch: bool = False,
 ) -> int:
     """Put a checkpoint's state into `optimisation` and the random generators; returns its step.
 
+    defaults: values of settings that an older checkpoint does not name, for they did not exist yet.
     branch: another run starts from here, so its config may differ wherever the weights still fit.
     Raises UserError for a damaged checkpoint and for one of another config, naming the keys that differ.
     """
@@ -66,7 +71,7 @@ def load_checkpoint(
     manifest = read_json(folder / MANIFEST)
     _check_files(folder, manifest["files"])
     if not branch:
-        _check_config(folder, manifest["config"], config)
+        _check_config(folder, _filled(manifest["config"], defaults or {}), config)
     load_module(optimisation.module, folder / "model.safetensors")
     _load_ema(optimisation, folder / "ema.safetensors", manifest["step"])
     _load_optimizer(optimisation, folder / "optimizer.safetensors")
@@ -96,6 +101,15 @@ def _check_config(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -
     if differing:
         pairs = ", ".join(f"{key} was {_value(found, key)!r}, now {_value(wanted, key)!r}" for key in differing)
         raise UserError(f"'{folder}' is of another config: {pairs}; give another out=, or branch={folder}")
+
+
+def _filled(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` with the keys of `defaults`, nested ones included, that it lacks."""
+    filled = {**defaults, **config}
+    for key, default in defaults.items():
+        if isinstance(default, Mapping) and isinstance(config.get(key), Mapping):
+            filled[key] = _filled(config[key], default)
+    return filled
 
 
 def _value(config: Mapping[str, Any], dotted: str) -> Any:
