@@ -56,7 +56,6 @@ def test_one_set_is_learnt(tmp_path: Path, variant: str) -> None:
     scheduler = {"prediction_type": "v_prediction", "beta_schedule": "scaled_linear"}
     config = toy_config(data, tmp_path / "out", scheduler=scheduler, log_every=10, **changes)
     result = run(config, report=reports.append)
-    print([report.loss for report in reports])
     assert reports[-1].loss < 0.75 * reports[0].loss
     start = new_model(config, CONTEXT_DIM).image_set_attention_parameters()
     moved = result.optimisation.module.image_set_attention_parameters()
