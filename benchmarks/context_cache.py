@@ -1,4 +1,4 @@
-"""The context cache against the paper's way, which runs every context image again at every step: the same images, sooner.
+"""The context cache against the paper's way, which runs every context image again at every step: the same images.
 
     python benchmarks/context_cache.py                            # the shipped tiny-self
     python benchmarks/context_cache.py --model DIR
@@ -49,15 +49,15 @@ def random_pipeline(seed: int) -> M2MPipeline:
     return M2MPipeline(model.eval(), autoencoder.eval(), DDIMScheduler(**config["scheduler"]))
 
 
-def given_pictures(count: int, seed: int, size: int) -> list[Image.Image]:
-    """Renderings of one caption of the tiny world."""
+def given_pictures(count: int, sets: int, seed: int, size: int) -> list[list[Image.Image]]:
+    """For each set, renderings of one caption of the tiny world."""
     world = World.load("mini")
-    caption = world.captions("test", 1, seed)[0]
-    return [Image.fromarray(world.render(caption, seed + i, size)) for i in range(count)]
+    captions = world.captions("test", sets, seed)
+    return [[Image.fromarray(world.render(c, seed + i, size)) for i in range(count)] for c in captions]
 
 
-def sample(pipe: M2MPipeline, given: list[Image.Image], options: argparse.Namespace, reuse: bool) -> Tensor:
-    """Pixels [N, 3, H, W] in [-1, 1]."""
+def sample(pipe: M2MPipeline, given: list[list[Image.Image]], options: argparse.Namespace, reuse: bool) -> Tensor:
+    """Pixels [B, N, 3, H, W] in [-1, 1]."""
     images = pipe(
         given,
         num_images=options.images,
@@ -67,32 +67,31 @@ def sample(pipe: M2MPipeline, given: list[Image.Image], options: argparse.Namesp
         output_type="pt",
         reuse_context=reuse,
     ).images
-    return images.float() * 2 - 1
+    return torch.stack(images).float() * 2 - 1
 
 
-def cache_bytes(pipe: M2MPipeline, given: list[Image.Image]) -> int:
+def cache_bytes(pipe: M2MPipeline, picture: Image.Image) -> int:
     """Memory of one context image's keys and values."""
+    if pipe.model.config.variant != "self":
+        raise UserError("this compares M2M-Self alone: M2M-DINO runs no context image through its U-Net")
     context = ContextWindow(pipe.model, sets=1, size=1)
-    features = pipe.encode(given[:1]) if pipe.model.config.variant == "self" else None
-    if features is None:
-        raise UserError("context_cache compares M2M-Self: M2M-DINO runs no context image through its U-Net")
     with torch.no_grad():
-        context.append(features.to(pipe.device, pipe.model.dtype), [0], given=True)
+        context.append(pipe.encode([picture]).to(pipe.device, pipe.model.dtype), [0], given=True)
     return context.bytes_per_image
 
 
 def compare(pipe: M2MPipeline, options: argparse.Namespace) -> dict[str, Any]:
     """Both ways in turns."""
     pipe.set_progress_bar_config(disable=True)
-    given = given_pictures(options.given, options.seed, pipe.image_size)
-    bytes_per_image = cache_bytes(pipe, given)
+    given = given_pictures(options.given, options.sets, options.seed, pipe.image_size)
+    bytes_per_image = cache_bytes(pipe, given[0][0])
     made: dict[str, Tensor] = {}
 
     def way(name: str, reuse: bool) -> Any:
         return lambda: made.__setitem__(name, sample(pipe, given, options, reuse))
 
     times = take_turns({"cached": way("cached", True), "recomputed": way("recomputed", False)}, options.rounds)
-    without = sample(pipe, given[:1], options, True)
+    without = sample(pipe, [pictures[:1] for pictures in given], options, True)
     return {
         "seconds": {name: asdict(own) for name, own in times.items()},
         "speedup": asdict(ratio(times["recomputed"].wall, times["cached"].wall)),
@@ -107,8 +106,9 @@ def table(results: dict[str, Any], options: argparse.Namespace) -> str:
     """Markdown; the last row shows that the images do depend on the context."""
     wall = {name: statistics.median(own["wall"]) for name, own in results["seconds"].items()}
     speedup = results["speedup"]
+    size = f"{options.images} images from {options.given}" + (f", {options.sets} sets" if options.sets > 1 else "")
     rows = [
-        (f"{options.images} images from {options.given}, {options.steps} steps, cached", f"{wall['cached']:.2f} s", ""),
+        (f"{size}, {options.steps} steps, cached", f"{wall['cached']:.2f} s", ""),
         ("the same, every context image run again at every step", f"{wall['recomputed']:.2f} s", ""),
         (
             "times as fast, median of pairs (range)",
@@ -133,6 +133,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", default="tiny-self", help="folder, hub id or shipped name of an M2M-Self")
     parser.add_argument("--random", action="store_true", help="random weights at the size of configs/tiny/self.yaml")
     parser.add_argument("--given", type=int, default=4, help="given images")
+    parser.add_argument("--sets", type=int, default=1, help="sets in one call")
     parser.add_argument("--images", type=int, default=4, help="images to make")
     parser.add_argument("--steps", type=int, default=50, help="denoising steps of an image")
     parser.add_argument("--guidance", type=float, default=None, help="guidance scale; default: the model's own")

@@ -1,4 +1,4 @@
-"""Ratios that hold on a busy machine: alternatives take turns (A B C, A B C, ..) and each is compared with its neighbour.
+"""Ratios that hold on a busy machine: alternatives take turns (A B C, A B C, ..), each is compared with its neighbour.
 
 Two clocks: wall time, which is what a user waits for, and the processor time of this process, which other processes
 disturb less.
@@ -38,7 +38,7 @@ def take_turns(
     warm_up: int = 1,
     finish: Callable[[], object] = lambda: None,
 ) -> dict[str, Times]:
-    """Runs every alternative once a round. ``finish`` waits for the device; the rounds of ``warm_up`` are not counted."""
+    """Runs every alternative once a round; ``warm_up`` rounds do not count, ``finish`` waits for the device."""
     times = {name: Times() for name in alternatives}
     for round_ in range(warm_up + rounds):
         for name, run in alternatives.items():

@@ -5,8 +5,8 @@ M2M-DINO with a cached context, random weights, in turns.
     python benchmarks/sd21_step.py --latent 64 --device cuda --rounds 50
 
 A guided step is both branches of equation 6 in one U-Net call, the guidance and the DDIM step. The three U-Nets share
-every weight but their attn2, so they fit into the memory of one. Accepted: at most 1.15 (Self) and 1.05 (DINO) times the
-step with text. The numbers are printed and written to --out as JSON.
+every weight but their attn2, so they fit into the memory of one. Accepted: at most 1.15 (Self) and 1.05 (DINO) times
+the step with text. The numbers are printed and written to --out as JSON.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ Step = Callable[[], Tensor]
 def random_base(dtype: torch.dtype, device: str) -> UNet2DConditionModel:
     """Stable Diffusion 2.1's U-Net with PyTorch's initial weights, made in place: its memory is never needed twice."""
     with torch.device("meta"):
-        base = UNet2DConditionModel(**SD21_UNET).to(dtype)
-    return _fill(base, device).eval().requires_grad_(False)
+        base = UNet2DConditionModel(**SD21_UNET)
+    return _fill(base, dtype, device).eval().requires_grad_(False)
 
 
 def with_image_set_attention(base: UNet2DConditionModel, variant: str, device: str) -> M2MModel:
     """An M2M model around the same weights; its own attention random, as if it were trained."""
     with torch.device("meta"):
-        model = M2MModel(unet_config=SD21_UNET, variant=variant, context_dim=VISION[1]).to(base.dtype)
+        model = M2MModel(unet_config=SD21_UNET, variant=variant, context_dim=VISION[1])
     for layer in model.image_set_attentions():
-        _fill(layer, device)
+        _fill(layer, base.dtype, device)
     shared = {f"unet.{name}": tensor for name, tensor in base.state_dict().items() if not is_text_attention(name)}
     model.load_state_dict({**model.state_dict(), **shared}, strict=True, assign=True)
     return model.eval().requires_grad_(False)
@@ -133,7 +133,7 @@ def table(dtype: str, results: dict[str, Any]) -> str:
     text = statistics.median(results["SD 2.1, text"]["seconds"]["wall"])
     base = next(iter(results[label] for label in ACCEPTED))["parameters"]
     lines = [
-        f"| {dtype} | parameters | of them attn2 | step, s | ratio, wall | ratio, processor | accepted | cache an image |",
+        f"| {dtype} | parameters | attn2 | step, s | ratio, wall | ratio, processor | accepted | cache an image |",
         "|---|---|---|---|---|---|---|---|",
         f"| SD 2.1, text | {base['base']:,} | {base['text_attention']:,} | {text:.2f} | 1 | 1 | | |",
     ]
@@ -148,7 +148,8 @@ def table(dtype: str, results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _fill(module: nn.Module, device: str) -> Any:
+def _fill(module: nn.Module, dtype: torch.dtype, device: str) -> Any:
+    nn.Module.to(module, dtype)  # diffusers' own `to` warns of modules to be kept in float32, and lists none
     module.to_empty(device=device)
     for part in module.modules():
         if hasattr(part, "reset_parameters"):

@@ -193,7 +193,7 @@ def test_encoder_is_for_dino(base: Path, tmp_path: Path, capsys: pytest.CaptureF
 
 def test_dtype_of_the_written_weights(base: Path, tmp_path: Path) -> None:
     """Guards against --dtype that reaches only some of the parts."""
-    assert init(base, tmp_path / "out", "--dtype", "bfloat16") == 0
+    assert init(base, tmp_path / "out", "--encoder", "efficientnet-lite0", "--dtype", "bfloat16", variant="dino") == 0
     for part in ("model", "vae"):
         tensors = load_file(tmp_path / "out" / part / "diffusion_pytorch_model.safetensors")
         assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}

@@ -102,7 +102,9 @@ def convert(
     vision: Any = None
     if variant == "dino":
         say(f"loading the vision encoder {encoder}")
-        vision = load_encoder(encoder).to(kind)
+        vision = load_encoder(encoder)
+        # diffusers' own `to` warns of modules to be kept in float32, and lists none.
+        torch.nn.Module.to(vision, kind)
     say(f"converting {folder / 'unet'}")
     model, counts = convert_unet(folder, variant, vision.dim if vision is not None else None, seed, kind)
     return M2MPipeline(model, vae, scheduler, vision), counts

@@ -59,6 +59,5 @@ class ProbeTask:
         config = self._config
         pixels, labels = self._stream.batch(config.batch_images, config.seed, step)
         generator = step_generator(config.seed, step)
-        pixels, labels = pixels.to(config.device), labels.to(config.device)
-        loss, right = probe_loss(self.module, pixels, labels, config.objective, generator)
-        return loss, {name: float(share) for name, share in right.items()}
+        labels = {name: own.to(config.device) for name, own in labels.items()}
+        return probe_loss(self.module, pixels.to(config.device), labels, config.objective, generator)

@@ -68,8 +68,6 @@ def _print_rendered(done: int, total: int) -> None:
 
 def _finish(result: TrainingResult, tested: Labelled, config: ProbeConfig) -> None:
     """Test the averaged weights, rounded to float16 as they will be loaded, and write them if that is wanted."""
-    import torch
-
     from m2m.checkpoint import atomic_folder, write_json
 
     averaged: Any
@@ -82,7 +80,7 @@ def _finish(result: TrainingResult, tested: Labelled, config: ProbeConfig) -> No
     print(report_text(report))
     if config.export:
         with atomic_folder(config.export) as folder:
-            probe.to(torch.float16).save_pretrained(folder)
+            probe.half().save_pretrained(folder)
             for path in folder.glob("*.safetensors"):
                 path.chmod(0o644)  # safetensors makes files that only their owner can read
         print(f"probe: {config.export}")
@@ -94,9 +92,7 @@ def measure(probe: TruthProbe, tested: Labelled) -> dict:
 
     found = probe.classify(tested.pixels())
     values = probe.attributes
-    pairs = {
-        name: confusions(found[name], tested.labels[:, list(found).index(name)], values[name]) for name in CONFUSIONS
-    }
+    pairs = {name: confusions(found[name], tested.labels[name], values[name]) for name in CONFUSIONS}
     return {"images": len(tested), "accuracy": accuracies(found, tested.labels), "confusions": pairs}
 
 

@@ -4,7 +4,7 @@ Every attribute is drawn on its own and evenly, whatever the splits say, for the
 all subjects, all pairs of subject and style, and the drawings of the artist that no model is trained on.
 
 A folder holds `labelled.json` and parts of 4096 pictures, `part-0000.safetensors` and on, each with `images` (uint8
-[M, S, S, 3]) and `labels` (int64 [M, attributes]). A run that was cut off goes on at the first missing part.
+[M, S, S, 3]) and, for every attribute, `labels.NAME` (int64 [M]). A run that was cut off goes on at a missing part.
 """
 
 from __future__ import annotations
@@ -45,10 +45,13 @@ class LabelledConfig:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Pictures and their truth. images: uint8 [M, S, S, 3]; labels: int64 [M, attributes], in the world's order."""
+    """Pictures and their truth. images: uint8 [M, S, S, 3]; labels: attribute -> indices of values, int64 [M].
+
+    By name, not in columns: a config that went through JSON has its attributes in another order.
+    """
 
     images: Tensor
-    labels: Tensor
+    labels: dict[str, Tensor]
 
     def __len__(self) -> int:
         """How many pictures."""
@@ -66,10 +69,11 @@ class LabelledStream:
         self._labelled = labelled
         self._order = EpochOrder(len(labelled))
 
-    def batch(self, size: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
-        """Pixels [size, 3, S, S] in [-1, 1] and labels [size, attributes] of one step."""
+    def batch(self, size: int, seed: int, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Pixels [size, 3, S, S] in [-1, 1] and labels by attribute, [size] each, of one step."""
         chosen = [self._order.at(step * size + b, seed)[1] for b in range(size)]
-        return to_pixels(self._labelled.images[chosen].numpy()), self._labelled.labels[chosen]
+        labels = {name: own[chosen] for name, own in self._labelled.labels.items()}
+        return to_pixels(self._labelled.images[chosen].numpy()), labels
 
 
 def truth_captions(world: World, count: int, seed: int) -> list[Caption]:
@@ -85,10 +89,13 @@ def _truth_caption(world: World, generator: np.random.Generator) -> Caption:
     return Caption(**drawn, unseen_artist=bool(by_artist) and drawn["style"] not in ARTIST_STYLES)
 
 
-def labels_of(captions: list[Caption], world: World) -> np.ndarray:
-    """Indices into `world.attributes`, int64 [M, attributes], of captions that fix everything."""
+def labels_of(captions: list[Caption], world: World) -> dict[str, Tensor]:
+    """Attribute -> indices into its values, int64 [M], of captions that fix everything."""
+    import torch
+
     index = {name: {value: i for i, value in enumerate(values)} for name, values in world.attributes.items()}
-    return np.array([[index[name][caption.fixed[name]] for name in index] for caption in captions], np.int64)
+    fixed = [caption.fixed for caption in captions]
+    return {name: torch.tensor([index[name][own[name]] for own in fixed]) for name in index}
 
 
 def render_labelled(config: LabelledConfig, part: int = 0, workers: int = 0) -> Labelled:
@@ -102,7 +109,7 @@ def render_labelled(config: LabelledConfig, part: int = 0, workers: int = 0) -> 
     seeds = [[int(word)] for word in state]
     rendered = render_sets(config.world, [caption.text for caption in captions], seeds, config.size, workers)
     images = np.concatenate(list(rendered))
-    return Labelled(torch.from_numpy(images), torch.from_numpy(labels_of(captions, world)))
+    return Labelled(torch.from_numpy(images), labels_of(captions, world))
 
 
 def labelled_folder(
@@ -118,16 +125,18 @@ def labelled_folder(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, config)
-    parts = []
+    parts: list[dict[str, Tensor]] = []
+    names = {name: f"labels.{name}" for name in World.load(config.world).attributes}
     for part in range(-(-config.images // PART)):
         path = folder / f"part-{part:04d}.safetensors"
         if not path.exists():
             made = render_labelled(config, part, workers)
-            save_tensors({"images": made.images, "labels": made.labels}, path)
+            save_tensors({"images": made.images, **{names[name]: own for name, own in made.labels.items()}}, path)
             if progress:
                 progress(min(config.images, (part + 1) * PART), config.images)
-        parts.append(load_tensors(path, expected=("images", "labels")))
-    return Labelled(torch.cat([part["images"] for part in parts]), torch.cat([part["labels"] for part in parts]))
+        parts.append(load_tensors(path, expected=("images", *names.values())))
+    whole = {name: torch.cat([part[name] for part in parts]) for name in ("images", *names.values())}
+    return Labelled(whole["images"], {name: whole[stored] for name, stored in names.items()})
 
 
 def _claim(folder: Path, config: LabelledConfig) -> None:

@@ -111,7 +111,7 @@ class TruthProbe(StrictLoading, ModelMixin, ConfigMixin):
         return {name: torch.cat(parts) for name, parts in found.items()}
 
     def check_attributes(self, attributes: Mapping[str, list]) -> None:
-        """Raise UserError unless this probe tells exactly these attributes and values apart, in this order."""
+        """Raise UserError unless this probe tells exactly these attributes apart, their values in this order."""
         if self.attributes != {name: list(values) for name, values in attributes.items()}:
             raise UserError("the probe was trained on another world: its attributes or their values differ")
 

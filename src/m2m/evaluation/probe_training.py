@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from m2m.evaluation.probe import TruthProbe
 
+Labels = Mapping[str, Tensor]  # attribute -> indices of its values, int64 [M]
+
 
 @dataclass(frozen=True)
 class ProbeLossConfig:
@@ -28,16 +30,13 @@ class ProbeLossConfig:
 
 
 def probe_loss(
-    probe: TruthProbe, pixels: Tensor, labels: Tensor, config: ProbeLossConfig, generator: torch.Generator
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Sum of the attributes' cross entropies over pixels [M, 3, S, S] and labels [M, attributes], and each accuracy."""
+    probe: TruthProbe, pixels: Tensor, labels: Labels, config: ProbeLossConfig, generator: torch.Generator
+) -> tuple[Tensor, dict[str, float]]:
+    """Sum of the attributes' cross entropies over pixels [M, 3, S, S] and their labels, and the share right in each."""
     logits = probe(disturb(pixels, config, generator))
-    losses = [
-        F.cross_entropy(logits[name], labels[:, i], label_smoothing=config.label_smoothing)
-        for i, name in enumerate(logits)
-    ]
-    right = {name: (logits[name].argmax(1) == labels[:, i]).float().mean() for i, name in enumerate(logits)}
-    return torch.stack(losses).sum(), right
+    smoothing = config.label_smoothing
+    losses = [F.cross_entropy(own, labels[name], label_smoothing=smoothing) for name, own in logits.items()]
+    return torch.stack(losses).sum(), accuracies({name: own.argmax(1) for name, own in logits.items()}, labels)
 
 
 def disturb(pixels: Tensor, config: ProbeLossConfig, generator: torch.Generator) -> Tensor:
@@ -62,9 +61,9 @@ def blurred(pixels: Tensor, sigma: Tensor) -> Tensor:
     return maps[0].unflatten(0, pixels.shape[:2])  # [M, 3, S, S]
 
 
-def accuracies(found: Mapping[str, Tensor], labels: Tensor) -> dict[str, float]:
-    """Share right by attribute, of `TruthProbe.classify`'s result and labels [M, attributes]."""
-    return {name: float((indices == labels[:, i]).float().mean()) for i, (name, indices) in enumerate(found.items())}
+def accuracies(found: Labels, labels: Labels) -> dict[str, float]:
+    """Share right by attribute; `found` is what `TruthProbe.classify` gives."""
+    return {name: float((found[name] == own).float().mean()) for name, own in labels.items()}
 
 
 def confusions(found: Tensor, truth: Tensor, values: list, limit: int = 5) -> list[tuple[object, object, int]]:
