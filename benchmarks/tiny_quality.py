@@ -10,6 +10,7 @@ each model, grids (given | generated | rendered) of the first sets and of those 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -86,7 +87,7 @@ def compare(bench: Bench, options: argparse.Namespace) -> dict[str, Quality]:
         config = SampleConfig(options.steps, options.guidance, options.batch, options.seed)
         images = continuations(pipe, bench.sets, config, reporter(name))
         rows[name] = bench.score(images)
-        bench.grids(images, Path(name).name, min(options.grid_rows, len(bench.sets)))
+        bench.grids(images, slug(name), min(options.grid_rows, len(bench.sets)))
         if not options.no_unconditional:
             rows[f"{name}, unconditional"] = bench.score(unconditional(pipe, bench.sets, config, reporter("alone")))
         rows[f"{name}, rendered and autoencoded"] = bench.score(autoencoded(pipe, rendered(bench.sets)))
@@ -142,6 +143,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     parser.add_argument("--out", default="out/tiny_quality", help="folder of the results")
     return parser.parse_args(arguments)
+
+
+def slug(name: str) -> str:
+    """A model's name, which may be a path, as part of a file name."""
+    return re.sub(r"[^\w.]+", "-", name).strip("-.")
 
 
 def scales(text: str) -> list[float]:

@@ -225,6 +225,7 @@ def test_timesteps_are_the_papers() -> None:
     [
         ({"num_images": 0}, "num_images is 0"),
         ({"num_inference_steps": 0}, "num_inference_steps is 0"),
+        ({"num_inference_steps": 1000}, "num_inference_steps is 1000: use 1 to 999"),
         ({"window": 0}, "window is 0"),
         ({"window_policy": "random"}, "window_policy 'random' is unknown"),
         ({"context_noise": 1000}, "context_noise is 1000"),

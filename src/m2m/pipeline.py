@@ -21,6 +21,9 @@ from einops import rearrange, repeat
 from PIL import Image
 from torch import Tensor
 
+# diffusers loads a component only from a module that has been imported: a repository cannot name what runs here.
+import m2m.model.autoencoder
+import m2m.model.encoders  # noqa: F401
 from m2m.diffusion.guidance import guide
 from m2m.diffusion.noise import image_generator, image_noise
 from m2m.model.context import ContextReader
@@ -278,8 +281,9 @@ class M2MPipeline(DiffusionPipeline):
         if num_images < 1:
             raise UserError(f"num_images is {num_images}: ask for 1 or more")
         horizon = self.scheduler.config.num_train_timesteps
-        if not 1 <= steps <= horizon:
-            raise UserError(f"num_inference_steps is {steps}: use 1 to {horizon}")
+        most = horizon - self.scheduler.config.get("steps_offset", 0)
+        if not 1 <= steps <= most:
+            raise UserError(f"num_inference_steps is {steps}: use 1 to {most}")
         if window is not None and window < 1:
             raise UserError(f"window is {window}: use 1 or more, or leave it out to see all images")
         if not 0 <= noise < horizon:

@@ -36,7 +36,8 @@ def test_it_compares_a_model_with_its_baselines(
     printed = capsys.readouterr().out
     assert printed == (tmp_path / "out" / "quality.md").read_text() and printed.count("\n|") >= 12
     for kind in ("first", "worst"):
-        assert Image.open(tmp_path / "out" / f"model-{kind}.png").width > 12 * 96
+        (grid,) = (tmp_path / "out").glob(f"*model-{kind}.png")
+        assert Image.open(grid).width > 12 * 96
 
 
 def test_it_sweeps_guidance(places: list[str], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def environment() -> dict[str, str]:
 
 
 def run_m2m(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """`m2m ARGUMENTS`, to its end. The limit is for what hangs: on a busy machine, loading torch alone takes a minute."""
+    """`m2m ARGUMENTS`, to its end. The limit is for what hangs: on a busy machine, loading torch takes a minute."""
     command = [sys.executable, "-m", "m2m", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=cwd, timeout=600)
 

@@ -54,9 +54,6 @@ def load_pipeline(model: ModelFolder, device: str) -> M2MPipeline:
     from diffusers.utils import logging
     from safetensors import SafetensorError
 
-    # diffusers loads a component only from a module that has been imported: a repository cannot name what runs here.
-    import m2m.model.autoencoder
-    import m2m.model.encoders  # noqa: F401
     from m2m.pipeline import M2MPipeline
 
     place = _device(device)

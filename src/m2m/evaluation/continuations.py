@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -46,6 +46,7 @@ def unconditional(
 
     Each is the first image of a set of its own. A second image would see the first, and be conditional again.
     """
+    config = replace(config, guidance=1.0)  # with nothing given both branches of guidance are the same: one will do
     images = len(sets[0].rendered)
     ids = [f"alone/{index}/{image}" for index in range(len(sets)) for image in range(images)]
     alone = _sampled(pipe, sets, [[] for _ in ids], ids, 1, config, progress)  # [S * N, 1, 3, H, W]

@@ -46,12 +46,15 @@ def score(sets: Sequence[HeldOutSet], images: Tensor, rendered: Readings, probe:
     found = read(images, probe)
     captions = [held_out.caption for held_out in sets]
     right = right_by_set(found, captions, world)
-    free = {name: torch.tensor([name in free_attributes(caption, world) for caption in captions]) for name in found}
+    free = {
+        name: torch.tensor([name in free_attributes(caption, world) for caption in captions])
+        for name in world.attributes
+    }
     return Quality(
         sets=len(sets),
         right={name: _first_and_last(own) for name, own in right.items()},
         fixed={name: len(own) for name, own in right.items()},
-        freedom={name: entropy_ratio(found[name][free[name]], rendered[name][free[name]]) for name in found},
+        freedom={name: entropy_ratio(found[name][own], rendered[name][own]) for name, own in free.items()},
         free={name: int(own.sum()) for name, own in free.items()},
         near_copies=_first_and_last(near_copies(sets, images)),
     )

@@ -1,9 +1,9 @@
 """Image-Set Attention (section 5.1, equation 4): a noisy image attends to the clean images before it.
 
-The module takes the place of ``attn2``, the text cross-attention of a Stable Diffusion U-Net, and keeps the names of its
-weights (``to_q``, ``to_k``, ``to_v``, ``to_out.0``). What it attends to arrives through the argument in which diffusers
-passes the text, ``encoder_hidden_states``: a ``ContextWriter`` in the clean pass, a ``ContextReader`` in the noisy
-one.
+The module takes the place of ``attn2``, the text cross-attention of a Stable Diffusion U-Net, and keeps the names of
+its weights (``to_q``, ``to_k``, ``to_v``, ``to_out.0``). What it attends to arrives through the argument in which
+diffusers passes the text, ``encoder_hidden_states``: a ``ContextWriter`` in the clean pass, a ``ContextReader`` in the
+noisy one.
 """
 
 from __future__ import annotations
