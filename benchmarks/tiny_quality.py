@@ -28,12 +28,15 @@ from m2m.data.pictures import images_from_pixels
 from m2m.data.worlds import World
 from m2m.evaluation.continuations import SampleConfig, autoencoded, continuations, unconditional
 from m2m.evaluation.held_out import HeldOutConfig, HeldOutSet, copies_of_last, held_out_sets, rendered
+from m2m.evaluation.labelled import LabelledConfig, render_labelled
 from m2m.evaluation.probe import TruthProbe, load_probe
+from m2m.evaluation.probe_training import accuracies
 from m2m.evaluation.quality import Quality, Readings, accuracy_table, freedom_table, read, score, share_right
 from m2m.pipeline import M2MPipeline
 from m2m.types import UserError
 
 CELL = 96  # pixels of a picture in a grid
+PROBE_SEED = 2026  # of the pictures that the probe is tested on here; `m2m train-probe` uses its seed and the next one
 
 
 class Bench:
@@ -47,6 +50,12 @@ class Bench:
         config = HeldOutConfig(split=options.split, sets=options.sets, seed=options.seed)
         self.sets: list[HeldOutSet] = held_out_sets(self.world, config)
         self.rendered: Readings = read(rendered(self.sets), self.probe)
+
+    def probe_accuracy(self, images: int) -> dict[str, float]:
+        """How exact the instrument is: share right, by attribute, on fresh renderings of everything there is."""
+        config = LabelledConfig(self.world.name, images, self.probe.config.image_size, PROBE_SEED)
+        fresh = render_labelled(config)
+        return accuracies(self.probe.classify(fresh.pixels()), fresh.labels)
 
     def score(self, images: Tensor) -> Quality:
         """Score images [S, N, 3, H, W] of all sets."""
@@ -129,6 +138,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", default=[], help="folder, hub id or shipped name; again for more")
     parser.add_argument("--probe", default="probe-mini", help="a shipped probe, or a folder of `m2m train-probe`")
+    parser.add_argument("--probe-images", type=int, default=1000, help="renderings that the probe is tested on")
     parser.add_argument("--world", default="mini", help="mini or full")
     parser.add_argument("--split", default="test", help="of the world's captions; default: subjects never trained on")
     parser.add_argument("--sets", type=int, default=200, help="how many held-out sets")
@@ -161,12 +171,15 @@ def run(options: argparse.Namespace) -> None:
         torch.set_num_threads(options.threads)
     bench = Bench(options)
     rows = sweep(bench, options) if options.sweep_guidance else compare(bench, options)
-    tables = f"{accuracy_table(rows)}\n\n{freedom_table(rows)}\n"
+    exact = bench.probe_accuracy(options.probe_images)
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in exact.items())
+    probed = f"The probe is right on {options.probe_images} fresh renderings in: {shares}."
+    tables = f"{accuracy_table(rows)}\n\n{freedom_table(rows)}\n\n{probed}\n"
     print(tables, end="")
     with atomic_write(bench.out / "quality.md") as path:
         path.write_text(tables, encoding="utf-8")
     figures = {label: asdict(own) for label, own in rows.items()}
-    write_json(bench.out / "quality.json", {"options": vars(options), "quality": figures})
+    write_json(bench.out / "quality.json", {"options": vars(options), "probe": exact, "quality": figures})
 
 
 if __name__ == "__main__":

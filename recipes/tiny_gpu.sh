@@ -66,5 +66,6 @@ done
 stage probe "$M2M" train-probe --config configs/tiny/probe.yaml world="$WORLD" data="$RUNS/probe_data/train" \
     validation="$RUNS/probe_data/validation" out="$RUNS/probe" export="$RUNS/probe/export" device="$DEVICE" \
     workers="$WORKERS" images="${PROBE_IMAGES:-200000}" validation_images="${PROBE_VALIDATION:-4096}" \
+    model.widths="${PROBE_WIDTHS:-[48,96,192,384]}" model.blocks="${PROBE_BLOCKS:-[1,2,2,2]}" \
     batch_images="${PROBE_BATCH:-256}" steps="$PROBE_STEPS" warmup_steps="$(warmup "$PROBE_STEPS")"
 echo "all done: $RUNS/{autoencoder,self,dino,probe}/export"

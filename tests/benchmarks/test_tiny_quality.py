@@ -20,7 +20,14 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("quality")
     tiny_pipeline("self").save_pretrained(folder / "model")
     random_probe(World.load("mini").attributes).save_pretrained(folder / "probe")
-    return [f"--model={folder / 'model'}", f"--probe={folder / 'probe'}", "--sets=2", "--steps=1", "--device=cpu"]
+    return [
+        f"--model={folder / 'model'}",
+        f"--probe={folder / 'probe'}",
+        "--sets=2",
+        "--steps=1",
+        "--device=cpu",
+        "--probe-images=8",
+    ]
 
 
 def test_it_compares_a_model_with_its_baselines(

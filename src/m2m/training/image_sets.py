@@ -57,7 +57,14 @@ def new_model(config: TrainConfig, context_dim: int | None) -> M2MModel:
     _check_fields("unet", config.unet, UNet2DConditionModel)
     torch.manual_seed(config.seed)
     width = context_dim if config.variant == "dino" else None
-    return M2MModel(config.unet, config.variant, width, config.null_context, config.clean_timestep)
+    # By keyword: diffusers takes what is given by position for a default, and `from_config` then drops it.
+    return M2MModel(
+        unet_config=config.unet,
+        variant=config.variant,
+        context_dim=width,
+        null_context=config.null_context,
+        clean_timestep=config.clean_timestep,
+    )
 
 
 def new_scheduler(config: TrainConfig) -> DDIMScheduler:
