@@ -16,9 +16,9 @@ from m2m.data.worlds import World
 
 OUT = Path(__file__).parents[1] / "examples" / "sets"
 CAPTIONS = (
-    "two locomotives on yellow dots",  # a subject and a background; its style is free. Never seen: the subject
-    "four things on green stripes, pixel art style",  # only count, background and style stay; the subject changes
-    "a fox, watercolour style",  # the background is free. Never seen: the subject
+    "four pairs of jeans on plain sky blue",  # the style is free
+    "croissants, sketch style",  # count and background are free; the subject was never trained on
+    "foxes on plain night blue",  # count and style are free; the subject was never trained on
 )
 GIVEN = 4
 
