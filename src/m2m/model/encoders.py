@@ -123,7 +123,8 @@ class EfficientNetLite0Encoder(FrozenEncoder):
         places = ("subfolder", "cache_dir", "force_download", "proxies", "local_files_only", "token", "revision")
         config = cls.load_config(pretrained_model_name_or_path, **{k: kwargs[k] for k in places if k in kwargs})
         model = cls.from_config(config)
-        return model.to(kwargs.get("torch_dtype") or torch.float32)
+        dtype = kwargs.get("torch_dtype") or torch.float32
+        return model if dtype == torch.float32 else model.to(dtype)
 
 
 class DinoV2Encoder(StrictLoading, FrozenEncoder):
