@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module
 from PIL import Image
 
 from m2m.diffusion.guidance import guide
@@ -230,6 +231,7 @@ def test_timesteps_are_the_papers() -> None:
         ({"window_policy": "random"}, "window_policy 'random' is unknown"),
         ({"context_noise": 1000}, "context_noise is 1000"),
         ({"scheduler": "Euler"}, "scheduler 'Euler' is unknown"),
+        ({"scheduler": "FlowMatchEulerDiscreteScheduler"}, "another noise schedule"),
         ({"output_type": "jpg"}, "output_type 'jpg' is unknown"),
         ({"set_ids": [1, 2]}, "set_ids names 2 sets"),
     ],
@@ -238,6 +240,24 @@ def test_bad_arguments_say_what_would_be_right(arguments, message: str) -> None:
     """Guards against a bad value that is only noticed after minutes of sampling."""
     with pytest.raises(UserError, match=message):
         tiny_pipeline("self")(pictures(1), **arguments)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_part_runs_under_offload_hooks(variant: str) -> None:
+    """Guards against a part that ``enable_model_cpu_offload`` never moves to the GPU."""
+    pipe = tiny_pipeline(variant)
+    parts = [pipe.model, pipe.vae, *([pipe.vision_encoder] if variant == "dino" else [])]
+    seen = set()
+
+    class Seen(ModelHook):
+        def pre_forward(self, module, *args, **kwargs):
+            seen.add(module)
+            return args, kwargs
+
+    for part in parts:
+        add_hook_to_module(part, Seen())
+    pipe(pictures(1), num_images=1, num_inference_steps=1)
+    assert seen >= set(parts)
 
 
 def test_mixed_and_single_images_are_refused() -> None:

@@ -37,7 +37,7 @@ def tiny_model(variant: str = "self", seed: int = 0, **config: Any) -> M2MModel:
     """A random model whose image-set attention is not zero: as if trained, so that a context shows."""
     torch.manual_seed(seed)
     context_dim = CONTEXT_DIM if variant == "dino" else None
-    model = M2MModel(tiny_unet_config(), variant=variant, context_dim=context_dim, **config)
+    model = M2MModel(unet_config=tiny_unet_config(), variant=variant, context_dim=context_dim, **config)
     for parameter in model.image_set_attention_parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model.eval()

@@ -52,6 +52,7 @@ class SamplingConfig:
     eta: float
     seed: int
     set_ids: tuple[int | str, ...]
+    dtype: torch.dtype
 
 
 class M2MPipeline(DiffusionPipeline):
@@ -141,6 +142,7 @@ class M2MPipeline(DiffusionPipeline):
             eta=eta,
             seed=seed,
             set_ids=tuple(range(len(sets)) if set_ids is None else set_ids),
+            dtype=self.model.dtype,  # read once: diffusers walks all modules for it
         )
         if len(config.set_ids) != len(sets):
             raise UserError(f"set_ids names {len(config.set_ids)} sets, but {len(sets)} are given: name each one once")
@@ -210,7 +212,7 @@ class M2MPipeline(DiffusionPipeline):
     def _tokens(self, pixels: Tensor) -> Tensor:
         """Pixels ``[M, 3, H, W]`` -> vision tokens ``[M, S, D]``."""
         pixels = pixels.to(self._execution_device)
-        return self.vision_encoder.encode(pixels.unsqueeze(0))[0]
+        return torch.cat([self.vision_encoder.encode(part.unsqueeze(0))[0] for part in pixels.split(8)])
 
     def _noised(self, features: Tensor, level: int, seed: int, keys: Sequence[tuple[int | str, str]]) -> Tensor:
         """Context noise (README, decisions): the forward process at timestep ``level``, reproducible from the seed.
@@ -219,8 +221,10 @@ class M2MPipeline(DiffusionPipeline):
         """
         if level > 0:
             noise = torch.stack([image_noise(seed, f"{s}/{place}", 0, features.shape[1:]) for s, place in keys])
-            levels = torch.full((len(features),), level)
-            features = self.scheduler.add_noise(features.float().cpu(), noise, levels)
+            alpha = self.scheduler.alphas_cumprod[
+                level
+            ].cpu()  # not add_noise: Euler's looks levels up in its own steps
+            features = alpha.sqrt() * features.float().cpu() + (1 - alpha).sqrt() * noise
         return features.to(self._execution_device, self.model.dtype)
 
     def _sample_image(
@@ -241,7 +245,9 @@ class M2MPipeline(DiffusionPipeline):
         extra = _step_arguments(scheduler, index, config)
         for step, timestep in enumerate(self.progress_bar(scheduler.timesteps)):
             model_input = scheduler.scale_model_input(latents, timestep)  # [B, C, h, w]
-            predicted = self._predict(context, model_input, timestep, config.guidance_scale)  # [B, C, h, w]
+            predicted = self._predict(
+                context, model_input.to(config.dtype), timestep, config.guidance_scale
+            )  # [B, C, h, w]
             latents = scheduler.step(predicted, timestep, latents, **extra).prev_sample  # [B, C, h, w]
             if callback is not None:
                 shown = {"latents": latents, "image_index": index}
@@ -251,9 +257,9 @@ class M2MPipeline(DiffusionPipeline):
     def _predict(self, context: ContextWindow, latents: Tensor, timestep: Tensor, scale: float) -> Tensor:
         """Equation 6 in one U-Net call: the branches of guidance are the columns of the reader."""
         columns = [context.conditional()]
-        if scale != 1:
+        if scale != 1 and any(context.counts):  # without any context both branches are the same
             columns.append(context.unconditional())
-        noisy = repeat(latents, "b c h w -> b t c h w", t=len(columns)).to(self.model.dtype)  # [B, T, C, h, w]
+        noisy = repeat(latents, "b c h w -> b t c h w", t=len(columns))  # [B, T, C, h, w]
         timesteps = timestep.expand(noisy.shape[:2])  # [B, T]
         branches = self.model.denoise(noisy, timesteps, ContextReader(columns))  # [B, T, C, h, w]
         return guide(branches[:, 0], branches[:, -1], scale)  # [B, C, h, w]
@@ -275,7 +281,10 @@ class M2MPipeline(DiffusionPipeline):
         kind = getattr(diffusers_schedulers, name, None)
         if not (inspect.isclass(kind) and hasattr(kind, "from_config")):
             raise UserError(f"scheduler {name!r} is unknown: use a scheduler class of diffusers, e.g. DDIMScheduler")
-        return kind.from_config(self.scheduler.config)
+        made = kind.from_config(self.scheduler.config)
+        if not hasattr(made, "alphas_cumprod"):
+            raise UserError(f"scheduler {name!r} has another noise schedule than the model: use e.g. DDIMScheduler")
+        return made
 
     def _check(self, num_images: int, steps: int, window: int | None, noise: int, output_type: str) -> None:
         if num_images < 1:

@@ -11,6 +11,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -119,6 +120,7 @@ class TinyAutoencoder(StrictLoading, ModelMixin, ConfigMixin):
         self.encoder = Encoder(patch_size, widths, encoder_layers, 2 * latent_channels, norm_num_groups)
         self.decoder = Decoder(patch_size, widths, decoder_layers, latent_channels, norm_num_groups)
 
+    @apply_forward_hook
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
         """Pixels [B, 3, H, W] in [-1, 1] -> distribution of unscaled latents [B, C, H/8, W/8].
 
@@ -133,6 +135,7 @@ class TinyAutoencoder(StrictLoading, ModelMixin, ConfigMixin):
         latent_dist = DiagonalGaussianDistribution(moments.to(self.dtype))
         return AutoencoderKLOutput(latent_dist=latent_dist) if return_dict else (latent_dist,)
 
+    @apply_forward_hook
     def decode(
         self, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None
     ) -> DecoderOutput | tuple[Tensor]:

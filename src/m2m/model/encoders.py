@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
@@ -51,6 +52,7 @@ class FrozenEncoder(ModelMixin, ConfigMixin):
     tokens: int
     dim: int
 
+    @apply_forward_hook
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels [B, N, 3, H, W] in [-1, 1] -> tokens [B, N, S, D] of the encoder's own dtype; N may be 0."""

@@ -16,6 +16,7 @@ import torch
 from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention import BasicTransformerBlock
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -69,6 +70,7 @@ class M2MModel(StrictLoading, ModelMixin, ConfigMixin):
         """Parameters of Image-Set Attention alone: what is trained when the base stays frozen."""
         return (parameter for layer in self.image_set_attentions() for parameter in layer.parameters())
 
+    @apply_forward_hook
     def write_context(self, context: Tensor, timesteps: Tensor | None = None) -> ContextCache:
         """Keys and values of clean images, each of which sees only itself.
 
@@ -93,6 +95,7 @@ class M2MModel(StrictLoading, ModelMixin, ConfigMixin):
         )
         return cache
 
+    @apply_forward_hook
     def denoise(self, noisy: Tensor, timesteps: Tensor, reader: ContextReader) -> Tensor:
         """The noisy pass: prediction for ``noisy`` ``[B, T, C, h, w]`` at ``timesteps`` ``[B, T]``, same shape."""
         images = rearrange(noisy, "b t c h w -> (b t) c h w")
@@ -123,7 +126,7 @@ class M2MModel(StrictLoading, ModelMixin, ConfigMixin):
         images = context.shape[1]
         keep = keep_context.tolist()
         if self.config.null_context == "zeros":
-            context = context * keep_context.to(context.dtype).view(-1, *[1] * (context.ndim - 1))  # [B, N, ...]
+            context = context * keep_context.to(context).view(-1, *[1] * (context.ndim - 1))  # [B, N, ...]
             keep = [True] * len(keep)
         if context_timesteps is not None:
             context_timesteps = context_timesteps[:, :-1]  # [B, N-1]

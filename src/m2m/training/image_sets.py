@@ -100,6 +100,8 @@ class ImageSetTask:
         return training_loss(self.module, self._scheduler, latents, context, config.objective, generator)
 
     def _check_data(self) -> None:
+        if self._config.objective.context_noise and self.module.config.variant == "dino":
+            raise UserError("objective.context_noise is for M2M-Self: the features of M2M-DINO have no timestep")
         wanted, found = self.module.unet.config.in_channels, self._sets.latents.shape[2]
         if found != wanted:
             raise UserError(f"'{self._sets.folder}' has latents of {found} channels, the U-Net takes {wanted}")
