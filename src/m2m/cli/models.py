@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m2m.checkpoint import sha256_of_files
+from m2m.cli.parts import checked_device
 from m2m.types import UserError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def load_pipeline(model: ModelFolder, device: str) -> M2MPipeline:
 
     from m2m.pipeline import M2MPipeline
 
-    place = _device(device)
+    place = checked_device(device)
     logging.disable_progress_bar()
     try:
         pipe = M2MPipeline.from_pretrained(model.path, dtype=torch.float32, local_files_only=True)
@@ -65,18 +66,6 @@ def load_pipeline(model: ModelFolder, device: str) -> M2MPipeline:
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"model '{model.name}' cannot be loaded: {_first_line(error)}") from error
     return pipe.to(place)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device '{name}' cannot be used: {_first_line(error)}") from error
-    return name
 
 
 def _could_be_hub_id(name: str) -> bool:
