@@ -37,7 +37,7 @@ COMMANDS = (
     Command("train", "m2m.cli.train:train", "Train a many-to-many model on image sets."),
     Command("train-autoencoder", "m2m.cli.train_autoencoder:train_autoencoder", "Train the tiny autoencoder."),
     Command("train-probe", "m2m.cli.train_probe:train_probe", "Train the classifier that judges images."),
-    Command("data world", "m2m.cli.data_world:data_world", "Render image sets of the tiny world."),
+    Command("data world", "m2m.cli.data.world:data_world", "Render image sets of the tiny world."),
 )
 SUMMARY = "A few images in, as many further images that share their content and style out."
 GROUPS = {"data": "Make the image sets that training reads."}

@@ -1,0 +1,1 @@
+"""Commands of the group `m2m data`, one file each."""
