@@ -38,6 +38,15 @@ COMMANDS = (
     Command("train-autoencoder", "m2m.cli.train_autoencoder:train_autoencoder", "Train the tiny autoencoder."),
     Command("train-probe", "m2m.cli.train_probe:train_probe", "Train the classifier that judges images."),
     Command("data world", "m2m.cli.data.world:data_world", "Render image sets of the tiny world."),
+    Command("data captions", "m2m.cli.data.captions:data_captions", "Filter captions, and split them, for image sets."),
+    Command("data build", "m2m.cli.data.build:data_build", "Make image sets from captions, as verified shards."),
+    Command("data encode", "m2m.cli.data.encode:data_encode", "Turn shards of pictures into shards of latents."),
+    Command("data verify", "m2m.cli.data.verify:data_verify", "Check shards against their manifest, and repair them."),
+    Command("data stats", "m2m.cli.data.stats:data_stats", "Count what shards hold: sets, images, tokens, bytes."),
+    Command("data preview", "m2m.cli.data.preview:data_preview", "Draw sets on contact sheets, captions below them."),
+    Command("data plan", "m2m.cli.data.plan:data_plan", "Say what a data set costs before it is made."),
+    Command("data folder", "m2m.cli.data.folder:data_folder", "Make sub-folders of pictures image sets."),
+    Command("data coco", "m2m.cli.data.coco:data_coco", "Make sets of COCO images that share a category."),
 )
 SUMMARY = "A few images in, as many further images that share their content and style out."
 GROUPS = {"data": "Make the image sets that training reads."}

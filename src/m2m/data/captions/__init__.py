@@ -1,0 +1,1 @@
+"""Captions of image sets: read from files, sifted, given ids, and stored as splits."""
