@@ -137,7 +137,7 @@ def test_times_in_words(days: float, words: str) -> None:
 
 
 class Sleeper:
-    """A generator that takes 20 ms for a batch, 200 ms for the first one; it rejects some images."""
+    """A generator that takes 20 ms for a batch, 600 ms for the first one; it rejects some images."""
 
     batch = 4
 
@@ -151,7 +151,7 @@ class Sleeper:
     def generate(self, captions: list[str], seeds: list[int]) -> list[Picture | None]:
         import time
 
-        time.sleep(0.02 if self.calls else 0.2)
+        time.sleep(0.02 if self.calls else 0.6)
         self.calls.append((list(captions), list(seeds)))
         picture = np.zeros((16, 16, 3), np.uint8)
         return [None if i < self._rejects else picture for i in range(len(captions))]

@@ -53,7 +53,7 @@ def build_on_ray(
     """
     settings = replace(settings, out=settings.out.absolute())
     with cluster(address) as ray, disk_errors(settings.out):
-        run = _Run(Crew(ray, _absolute(recipe), settings, workers), settings, progress, stop)
+        run = RayRun(Crew(ray, _absolute(recipe), settings, workers), settings, progress, stop)
         try:
             run.work()
         except OSError:
@@ -72,7 +72,7 @@ def _absolute(recipe: dict[str, Any]) -> dict[str, Any]:
     return {**recipe, "captions": str(Path(recipe["captions"]).absolute()), "generator": generator}
 
 
-class _Run:
+class RayRun:
     """One call of `build_on_ray`: who makes what, and what became of it."""
 
     def __init__(
@@ -104,6 +104,15 @@ class _Run:
             return BuildReport((), (), (), (), images=0, complete=False)
         return self._ledger.report(self._crew.images, finish_manifest(self._settings.out).complete)
 
+    def settle(self, host: str, answer: Opened | Answer | Lost) -> None:
+        """Write down what an actor on machine `host` tells. Raises UserError or DiskError where that ends the run."""
+        if isinstance(answer, Opened):
+            self._opened(answer)
+        elif isinstance(answer, Answer):
+            self._answered(host, answer)
+        elif answer.job and self._ledger:
+            self._ledger.lost(answer.job, answer.how)
+
     def _finished(self) -> bool:
         return self._ledger is not None and not (self._ledger.waiting or self._crew.working or self._unseen)
 
@@ -126,12 +135,7 @@ class _Run:
         """Wait a moment for answers, and deal with them."""
         try:
             for host, answer in self._crew.answers(TICK):
-                if isinstance(answer, Opened):
-                    self._opened(answer)
-                elif isinstance(answer, Lost):
-                    self._lost(answer)
-                else:
-                    self._answered(host, answer)
+                self.settle(host, answer)
             self._confirm()
         except (UserError, OSError) as error:
             self._fatal = self._fatal or error
@@ -153,10 +157,6 @@ class _Run:
         if opened.libraries != self._first.libraries:
             there, here = f"{self._first.host} has {self._first.libraries}", f"{opened.host} {opened.libraries}"
             raise UserError(f"machines differ in what shapes the bytes: {there}, but {here}; install the same")
-
-    def _lost(self, lost: Lost) -> None:
-        if lost.job and self._ledger:
-            self._ledger.lost(lost.job, lost.how)
 
     def _answered(self, host: str, answer: Answer) -> None:
         assert self._ledger

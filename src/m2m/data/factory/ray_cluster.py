@@ -19,7 +19,6 @@ LOCAL_SETTINGS: dict[str, Any] = {
     "object_store_memory": 100 << 20,  # bytes; no image passes through Ray, so little is enough
     "_system_config": {"worker_niceness": 0},  # actors do the work itself; Ray would let all others go first
 }
-
 REACH = 10.0  # seconds that a cluster has to accept a connection
 
 
@@ -37,7 +36,8 @@ def slots_of(machines: Sequence[Mapping[str, Any]], workers: int | None) -> list
     """The places for actors on the machines, as `ray.nodes()` describes them.
 
     workers: actors of a machine; None: one a GPU, or one where no machine has a GPU. Where one has, those without
-    are left alone. Actors that are more than the GPUs share them.
+    are left alone. Actors that are more than the GPUs share them. Beside its GPU an actor takes one core, for Ray lets
+    it wait until all that it asks for is free; without GPUs the actors of a machine share all its cores.
     """
     alive = [(str(machine["NodeID"]), machine["Resources"]) for machine in machines if machine["Alive"]]
     kind = "GPU" if any(resources.get("GPU", 0) >= 1 for _, resources in alive) else "CPU"
@@ -47,8 +47,8 @@ def slots_of(machines: Sequence[Mapping[str, Any]], workers: int | None) -> list
             continue
         gpus = int(resources.get("GPU", 0))
         count = workers or max(gpus, 1)
-        share = _share(resources.get("CPU", 0), count)
-        slots += [Slot(name, number, share, _share(min(gpus, count), count)) for number in range(count)]
+        cores = min(count, resources.get("CPU", 0)) if gpus else resources["CPU"]
+        slots += [Slot(name, number, _share(cores, count), _share(min(gpus, count), count)) for number in range(count)]
     return slots
 
 

@@ -77,7 +77,7 @@ class Crew:
         for actor in self._actors.values():
             if actor.job and not actor.asked:
                 actor.asked = True
-                self._due[actor.handle.images.options(concurrency_group=CONTROL).remote()] = actor
+                self._due[actor.handle.images.remote()] = actor
 
     def give(self, actor: Actor, job: ShardJob) -> None:
         """Let an idle actor make a shard."""
@@ -103,7 +103,7 @@ class Crew:
         """Ask those at work to commit what they have made and to answer."""
         for actor in self._actors.values():
             if actor.job:
-                actor.handle.stop.options(concurrency_group=CONTROL).remote()
+                actor.handle.stop.remote()
 
     def dismiss(self) -> None:
         """End all actors, whatever they do."""
@@ -114,6 +114,8 @@ class Crew:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         # Calls of the default group run one after the other in one thread, which is the one that owns the generator.
+        for method in (ShardMaker.images, ShardMaker.stop):
+            self._ray.method(concurrency_group=CONTROL)(method)
         remote = self._ray.remote(concurrency_groups={CONTROL: 1})(ShardMaker)
         here = NodeAffinitySchedulingStrategy(slot.machine, soft=False)
         handle = remote.options(num_cpus=slot.cpus, num_gpus=slot.gpus, scheduling_strategy=here).remote()
