@@ -24,13 +24,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from m2m.data.captions.sift import SiftConfig, sift_captions
-from m2m.data.dataset import ImageSetDataset
 from m2m.data.factory.build import build
 from m2m.data.factory.repair import repair
 from m2m.data.factory.settings import BuildSettings
 from m2m.data.factory.sources import GeneratedSets
 from m2m.data.factory.verify import verify
 from m2m.data.generators import GeneratorOptions, open_generator
+from m2m.data.reading.dataset import ImageSetDataset
 from m2m.data.shards import ShardError, scan
 
 SHARDS, SETS_PER_SHARD, IMAGES = 4, 6, 5

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from m2m.data.factory.encode import EncodeReport, EncodeSettings, encode_shards
-from m2m.data.shard_files import ShardFolder
+from m2m.data.reading.shard_files import ShardFolder
 from m2m.types import UserError
-from tests.data.toy_shards import SIZE
+from tests.data.reading.toy_shards import SIZE
 
 ROOT = Path(__file__).parents[3]
 

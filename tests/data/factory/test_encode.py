@@ -15,14 +15,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from m2m.data.dataset import ImageSetDataset, ReadConfig
 from m2m.data.factory.verify import verify
-from m2m.data.order import OrderConfig
-from m2m.data.shard_files import ShardFolder
+from m2m.data.reading.dataset import ImageSetDataset, ReadConfig
+from m2m.data.reading.order import OrderConfig
+from m2m.data.reading.shard_files import ShardFolder
 from m2m.data.shards import read_manifest
 from m2m.types import UserError
 from tests.data.factory.encoding import Averages, encode, latents_of, start_encode, start_python, wait_for
-from tests.data.toy_shards import full_sets, toy_picture, write_folder, write_shard, write_toy_manifest
+from tests.data.reading.toy_shards import full_sets, toy_picture, write_folder, write_shard, write_toy_manifest
 
 SETS = 10
 

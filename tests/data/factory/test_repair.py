@@ -18,12 +18,12 @@ from m2m.data.factory.settings import BuildSettings
 from m2m.data.factory.sources import SetPlan, SetSource
 from m2m.data.factory.verify import verify
 from m2m.data.generators import Picture
-from m2m.data.shard_files import ShardFolder
+from m2m.data.reading.shard_files import ShardFolder
 from m2m.types import UserError
 from tests.data.factory.making import LoggedSets, asked, captions_folder, contents, world_recipe
 from tests.data.factory.test_encode import Averages
+from tests.data.reading.toy_shards import full_sets, write_folder
 from tests.data.shards.making import flip
-from tests.data.toy_shards import full_sets, write_folder
 
 FIRST, SECOND, THIRD = "shard-000000-000-002", "shard-000001-000-002", "shard-000000-002-004"
 

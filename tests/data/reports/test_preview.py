@@ -10,15 +10,15 @@ import pytest
 from PIL import Image, ImageFont
 
 from m2m.data.factory.encode import EncodeSettings, encode_shards
+from m2m.data.reading.shard_files import ShardFolder
+from m2m.data.reading.shard_groups import groups_of
 from m2m.data.reports.preview import draw_sets, preview
 from m2m.data.reports.sheets import Block, contact_sheet, wrapped
-from m2m.data.shard_files import ShardFolder
-from m2m.data.shard_groups import groups_of
 from m2m.data.shards import ShardError
 from m2m.types import UserError
 from tests.data.factory.test_encode import Averages
+from tests.data.reading.toy_shards import full_sets, write_folder
 from tests.data.shards.making import flip
-from tests.data.toy_shards import full_sets, write_folder
 
 RED, GREEN, BLUE = (200, 0, 0), (0, 200, 0), (0, 0, 200)
 

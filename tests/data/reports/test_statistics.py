@@ -16,15 +16,15 @@ from m2m.data.factory.build import build
 from m2m.data.factory.encode import EncodeSettings, encode_shards
 from m2m.data.factory.recipes import open_source
 from m2m.data.factory.settings import BuildSettings
+from m2m.data.reading.shard_files import ShardFolder
 from m2m.data.reports.plots import plot
 from m2m.data.reports.statistics import Statistics, collect, spread, summary
-from m2m.data.shard_files import ShardFolder
 from m2m.data.shards import scan
 from m2m.types import UserError
 from tests.data.factory.making import captions_folder, world_recipe
 from tests.data.factory.test_encode import Averages
+from tests.data.reading.toy_shards import full_sets, write_folder
 from tests.data.shards.making import flip
-from tests.data.toy_shards import full_sets, write_folder
 
 
 def count_words(captions: list[str]) -> list[int]:

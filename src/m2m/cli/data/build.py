@@ -111,7 +111,7 @@ def data_build(
 
 
 def _build_on_ray(recipe: dict[str, Any], settings: BuildSettings, address: str, workers: int | None) -> None:
-    from m2m.data.factory.ray_build import build_on_ray
+    from m2m.data.factory.ray.build import build_on_ray
 
     with stop_signals() as received, progress_line() as progress:
         report = build_on_ray(recipe, settings, address, workers, progress, lambda: bool(received))

@@ -16,7 +16,7 @@ from m2m.types import UserError
 
 if TYPE_CHECKING:
     from m2m.data.factory.encode import EncodeReport
-    from m2m.data.shard_files import ShardFolder
+    from m2m.data.reading.shard_files import ShardFolder
 
 SHOWN_FAILURES = 5
 
@@ -56,7 +56,7 @@ def data_encode(
     Example:
       m2m data encode data/tiny --model tiny-dino --features efficientnet-lite0 --out data/tiny-latents
     """
-    from m2m.data.shard_files import ShardCache, ShardFolder
+    from m2m.data.reading.shard_files import ShardCache, ShardFolder
 
     source = ShardFolder(data, None if cache is None else ShardCache(cache))  # a typo is told before torch is loaded
     from m2m.cli.data.set_encoder import TorchSetEncoder

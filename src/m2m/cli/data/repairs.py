@@ -77,7 +77,7 @@ def _encoding(folder: Path, settings: dict[str, Any], places: Places) -> Repair:
         from m2m.cli.data.set_encoder import TorchSetEncoder
         from m2m.cli.parts import checked_device
         from m2m.data.factory.repair import repair_encoded
-        from m2m.data.shard_files import ShardFolder
+        from m2m.data.reading.shard_files import ShardFolder
 
         try:
             encoder = TorchSetEncoder(

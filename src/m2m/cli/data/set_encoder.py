@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from m2m.checkpoint import read_json
 from m2m.cli.parts import load_autoencoder, weights_hash
 from m2m.data.factory.encode import Arrays
-from m2m.data.shard_files import ShardFolder
-from m2m.data.stored_set import ENCODERS, StoredSet
+from m2m.data.reading.shard_files import ShardFolder
+from m2m.data.reading.stored_set import ENCODERS, StoredSet
 from m2m.types import UserError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -28,9 +28,9 @@ from PIL import Image
 
 from m2m.checkpoint import read_json, write_json
 from m2m.data.factory.folder import disk_errors, finish_manifest, locked, open_folder
-from m2m.data.shard_files import ShardFolder
+from m2m.data.reading.shard_files import ShardFolder
+from m2m.data.reading.stored_set import ENCODED, ENCODERS, FEATURES, LATENTS, META, StoredSet
 from m2m.data.shards import ManifestEntry, ShardBusy, ShardError, ShardReader, ShardWriter, is_finished
-from m2m.data.stored_set import ENCODED, ENCODERS, FEATURES, LATENTS, META, StoredSet
 from m2m.types import UserError
 
 SOURCES = "sources.json"  # in the folder of latents: the sha256 of every shard that it is encoded from

@@ -24,7 +24,7 @@ from m2m.data.factory.folder import BUILD, Failure, disk_errors, open_folder, re
 from m2m.data.factory.settings import BuildSettings, identity
 from m2m.data.factory.sources import SetSource
 from m2m.data.factory.verify import REPAIRS
-from m2m.data.shard_files import ShardFolder
+from m2m.data.reading.shard_files import ShardFolder
 from m2m.data.shards import ManifestEntry, ShardError, read_manifest, record_path, shard_path
 from m2m.types import UserError
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from m2m.data.reading.shard_files import ShardFolder
+from m2m.data.reading.shard_groups import OpenGroup, ShardGroup, groups_of
+from m2m.data.reading.stored_set import StoredSet
 from m2m.data.reports.sheets import Block, contact_sheet
-from m2m.data.shard_files import ShardFolder
-from m2m.data.shard_groups import OpenGroup, ShardGroup, groups_of
-from m2m.data.stored_set import StoredSet
 from m2m.types import UserError
 
 Chosen = list[tuple[ShardGroup, list[int]]]  # a group of shards, and rows in it

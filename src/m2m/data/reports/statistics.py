@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from m2m.data.shard_files import ShardFolder
-from m2m.data.shard_groups import ShardGroup, groups_of
+from m2m.data.reading.shard_files import ShardFolder
+from m2m.data.reading.shard_groups import ShardGroup, groups_of
+from m2m.data.reading.stored_set import ENCODED
 from m2m.data.shards import Member, ShardError, image_number, is_url, open_json, scan, shard_path, split_entry
 from m2m.data.shards.names import IMAGE_FORMATS
 from m2m.data.shards.reader import PICTURES
 from m2m.data.shards.tar import grouped
-from m2m.data.stored_set import ENCODED
 from m2m.types import UserError
 
 Progress = Callable[[int, int], None]

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from m2m.data.shard_files import ShardCache, ShardFolder, find_folders
+from m2m.data.reading.shard_files import ShardCache, ShardFolder, find_folders
 from m2m.data.shards import ShardError, read_manifest
 from m2m.types import UserError
-from tests.data.toy_shards import full_sets, write_folder
+from tests.data.reading.toy_shards import full_sets, write_folder
 
 
 class QuietHandler(SimpleHTTPRequestHandler):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.data.shard_files import ShardFolder
+from m2m.data.reading.shard_files import ShardFolder
+from m2m.data.reading.stored_set import StoredSet, image_counts
 from m2m.data.shards import ManifestEntry, ShardError
-from m2m.data.stored_set import StoredSet, image_counts
 from m2m.types import UserError
 
 Images = tuple[int, int]

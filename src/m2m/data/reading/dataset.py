@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from m2m.data.image_set import ImageSet, ImageSetBatch, stack_sets
-from m2m.data.order import BatchPlan, Cursor, OrderConfig, SetOrder
-from m2m.data.shard_files import Address, ShardCache, ShardFolder, find_folders
-from m2m.data.shard_groups import OpenGroup, groups_of
-from m2m.data.stored_set import ENCODERS, FEATURES, LATENTS, StoredSet
+from m2m.data.reading.image_set import ImageSet, ImageSetBatch, stack_sets
+from m2m.data.reading.order import BatchPlan, Cursor, OrderConfig, SetOrder
+from m2m.data.reading.shard_files import Address, ShardCache, ShardFolder, find_folders
+from m2m.data.reading.shard_groups import OpenGroup, groups_of
+from m2m.data.reading.stored_set import ENCODERS, FEATURES, LATENTS, StoredSet
 from m2m.types import UserError
 
 OPEN_GROUPS = 64  # shards (and their slices) that a process keeps open; a shuffle block of 1000 sets lies in about ten

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from m2m.data.dataset import ImageSetDataset
-from m2m.data.image_set import ImageSetBatch
-from m2m.data.order import Cursor, OrderConfig
+from m2m.data.reading.dataset import ImageSetDataset
+from m2m.data.reading.image_set import ImageSetBatch
+from m2m.data.reading.order import Cursor, OrderConfig
 
 
 def load(

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from m2m.data.order import Cursor
+from m2m.data.reading.order import Cursor
 from m2m.types import UserError
 
 ARRAYS = ("images", "latents", "features")

@@ -20,10 +20,10 @@ from m2m.data.factory.build import build
 from m2m.data.factory.folder import Failure, failures
 from m2m.data.factory.jobs import jobs_of
 from m2m.data.factory.ledger import MOST_LOSSES, Ledger
-from m2m.data.factory.ray_actors import Answer, End, Opened
-from m2m.data.factory.ray_build import RayRun, build_on_ray
-from m2m.data.factory.ray_cluster import cluster, slots_of
-from m2m.data.factory.ray_crew import Crew
+from m2m.data.factory.ray.actors import Answer, End, Opened
+from m2m.data.factory.ray.build import RayRun, build_on_ray
+from m2m.data.factory.ray.cluster import cluster, slots_of
+from m2m.data.factory.ray.crew import Crew
 from m2m.data.factory.recipes import open_source
 from m2m.data.factory.settings import BuildSettings, identity
 from m2m.types import UserError

@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from m2m.data.order import BatchPlan, Cursor, EpochPlaces, OrderConfig, SetOrder
+from m2m.data.reading.order import BatchPlan, Cursor, EpochPlaces, OrderConfig, SetOrder
 from m2m.types import UserError
 
 COUNTS = [7, 0, 4, 9, 1, 6]  # shards of different length, one of them empty

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from m2m.data.dataset import ImageSetDataset, ReadConfig
+from m2m.data.reading.dataset import ImageSetDataset, ReadConfig
 from m2m.data.shards import ShardError, scan
-from tests.data.loading import load, seen
-from tests.data.toy_shards import full_sets, write_folder, write_shard, write_toy_manifest
+from tests.data.reading.loading import load, seen
+from tests.data.reading.toy_shards import full_sets, write_folder, write_shard, write_toy_manifest
 
 
 def damage(path: Path, place: int) -> None:

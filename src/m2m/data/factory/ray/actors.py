@@ -107,5 +107,5 @@ class ShardMaker:
         if error is None:
             return Answer(job, End.MADE if outcome.record else End.LEFT, self.images())
         if isinstance(error, DiskError):
-            return Answer(job, End.DISK, self.images(), code=error.errno, message=error.strerror)
+            return Answer(job, End.DISK, self.images(), code=error.errno, message=error.strerror or str(error))
         return Answer(job, End.FAILED, self.images(), failure_of(job.name, 1, error))

@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from m2m.data.dataset import ImageSetDataset, ReadConfig
-from m2m.data.image_set import ImageSet
-from m2m.data.order import Cursor, OrderConfig
+from m2m.data.reading.dataset import ImageSetDataset, ReadConfig
+from m2m.data.reading.image_set import ImageSet
+from m2m.data.reading.order import Cursor, OrderConfig
 from m2m.types import UserError
-from tests.data.loading import load, same, seen
-from tests.data.toy_shards import SIZE, full_sets, toy_picture, write_folder
+from tests.data.reading.loading import load, same, seen
+from tests.data.reading.toy_shards import SIZE, full_sets, toy_picture, write_folder
 
 # Three workers on a machine of two cores: about correctness, not speed.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from m2m.data.factory.jobs import ShardJob
-from m2m.data.factory.ray_actors import Answer, Opened, ShardMaker
-from m2m.data.factory.ray_cluster import Slot, slots_of
+from m2m.data.factory.ray.actors import Answer, Opened, ShardMaker
+from m2m.data.factory.ray.cluster import Slot, slots_of
 from m2m.data.factory.settings import BuildSettings
 from m2m.types import UserError
 
@@ -93,7 +93,7 @@ class Crew:
         for call in ready:
             actor = self._due.pop(call)
             try:
-                answer = self._note(actor, self._ray.get(call))
+                answer: Opened | Answer | Lost | None = self._note(actor, self._ray.get(call))
             except self._ray.exceptions.RayError as error:
                 answer = self._lose(actor, error)
             if answer:

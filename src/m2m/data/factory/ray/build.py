@@ -22,9 +22,9 @@ from m2m.data.factory.assembly import DiskError
 from m2m.data.factory.folder import disk_errors, finish_manifest, open_folder
 from m2m.data.factory.jobs import ShardJob, check_shards, plan_jobs
 from m2m.data.factory.ledger import Ledger
-from m2m.data.factory.ray_actors import Answer, End, Opened
-from m2m.data.factory.ray_cluster import cluster
-from m2m.data.factory.ray_crew import Crew, Lost
+from m2m.data.factory.ray.actors import Answer, End, Opened
+from m2m.data.factory.ray.cluster import cluster
+from m2m.data.factory.ray.crew import Crew, Lost
 from m2m.data.factory.report import BuildReport, Progress
 from m2m.data.factory.settings import BuildSettings
 from m2m.data.shards import is_finished
