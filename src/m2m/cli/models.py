@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m2m.checkpoint import sha256_of_files
-from m2m.cli.parts import checked_device
+from m2m.devices import checked_device
 from m2m.types import UserError
 
 if TYPE_CHECKING:

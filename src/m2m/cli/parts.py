@@ -30,16 +30,3 @@ def load_autoencoder(folder: str | Path) -> Any:
 def weights_hash(folder: str | Path) -> str:
     """One sha256 over the safetensors files of a folder."""
     return sha256_of_files(sorted(Path(folder).glob("*.safetensors")))
-
-
-def checked_device(name: str) -> str:
-    """`auto` as the first GPU or the CPU; any other name as it is, if torch can use it here. Raises UserError."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device '{name}' cannot be used: {str(error).splitlines()[0]}") from error
-    return name

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from m2m.cli.parts import checked_device
 from m2m.cli.training_run import end_of_run, print_progress
+from m2m.devices import checked_device
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import math
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from m2m.config import config_dict
+from m2m.signals import stop_signals
 from m2m.training.state import checkpoint_folder, checkpoints, load_checkpoint, save_checkpoint
 from m2m.training.step import Optimisation, StepConfig
 from m2m.types import UserError
@@ -111,7 +109,7 @@ def train(
     optimisation = Optimisation(task.module, config, config.steps)
     start = _resume(optimisation, config, resolved)
     task.module.train()
-    with _Recorder(config, report) as recorder, _stop_signals() as stopped:
+    with _Recorder(config, report) as recorder, stop_signals() as stopped:
         return _run(task, optimisation, config, resolved, start, recorder, samples, stopped)
 
 
@@ -226,24 +224,3 @@ class _Recorder:
             self._writer.add_image(name, picture, step, dataformats="HWC")
             Image.fromarray(picture).save(folder / f"{name}-{step:08d}.png")
         self._since = time.monotonic()
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """A list that SIGTERM or SIGINT append to; a second SIGINT interrupts at once. Only the main thread may listen."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-
-    def receive(number: int, frame: FrameType | None) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    former = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield received
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

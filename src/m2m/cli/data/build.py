@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from m2m.cli.data.build_run import end_of_build, progress_line, run_build, stop_signals
+from m2m.cli.data.build_run import end_of_build, progress_line, run_build
 from m2m.cli.data.ranges import parse_range
 from m2m.data.factory.folder import check_place
 from m2m.data.factory.recipes import captions_recipe, open_source
 from m2m.data.factory.settings import BuildSettings
 from m2m.data.generators import GeneratorOptions
+from m2m.signals import stop_signals
 from m2m.types import UserError
 
 

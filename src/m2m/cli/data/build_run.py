@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
 
 from m2m.data.factory.folder import FAILED
+from m2m.signals import stop_signals
 
 if TYPE_CHECKING:
     from m2m.data.factory.build import BuildProgress, BuildReport
@@ -67,24 +67,6 @@ def progress_line() -> Iterator[Callable[[BuildProgress], None]]:
             bar.update(task, completed=state.shards, total=state.shards_total, description=text)
 
         yield show
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """A list that SIGTERM and SIGINT append to, so that a run can end behind a unit; a second one ends it at once."""
-    received: list[int] = []
-
-    def receive(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-        received.append(number)
-
-    former = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield received
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def _say(line: str) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m2m.cli.data.build_run import stop_signals
 from m2m.cli.data.counter import counter
+from m2m.signals import stop_signals
 from m2m.types import UserError
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ def data_encode(
 
     source = ShardFolder(data, None if cache is None else ShardCache(cache))  # a typo is told before torch is loaded
     from m2m.cli.data.set_encoder import TorchSetEncoder
-    from m2m.cli.parts import checked_device
     from m2m.data.factory.encode import EncodeSettings, encode_shards
+    from m2m.devices import checked_device
 
     folder, own_size = _autoencoder(model, autoencoder)
     side = size or own_size

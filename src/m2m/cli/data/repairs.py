@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from m2m.cli.data.build_run import progress_line, stop_signals
+from m2m.cli.data.build_run import progress_line
 from m2m.cli.data.counter import counter
 from m2m.data.factory.folder import read_build
 from m2m.data.factory.origins import Places, given, source_opener
+from m2m.signals import stop_signals
 from m2m.types import UserError
 
 if TYPE_CHECKING:
@@ -75,9 +76,9 @@ def _encoding(folder: Path, settings: dict[str, Any], places: Places) -> Repair:
 
     def repair(names: Sequence[str], stop: Stop) -> RepairReport:
         from m2m.cli.data.set_encoder import TorchSetEncoder
-        from m2m.cli.parts import checked_device
         from m2m.data.factory.repair import repair_encoded
         from m2m.data.reading.shard_files import ShardFolder
+        from m2m.devices import checked_device
 
         try:
             encoder = TorchSetEncoder(

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from m2m.cli.parts import checked_device
 from m2m.data.set_writer import Arrays, Encode, Images, SetsConfig, write_sets
+from m2m.devices import checked_device
 from m2m.types import UserError
 
 ENCODE_BATCH = 32

@@ -40,8 +40,9 @@ def build(
     refuses (full, read-only); what is finished and committed then stays, and the same call continues.
     """
     check_shards(settings, len(source))
+    wanted = identity(source, settings)  # reads the source's own files, so their errors are not the disk's of --out
     with disk_errors(settings.out):
-        slices = open_folder(settings.out, identity(source, settings), settings.images)
+        slices = open_folder(settings.out, wanted, settings.images)
         run = _Run(source, settings, plan_jobs(settings, slices, len(source)), progress, stop)
         try:
             run.work()

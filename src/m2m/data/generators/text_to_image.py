@@ -28,6 +28,7 @@ from m2m.data.generators.pipeline_folder import (
 )
 from m2m.data.generators.protocol import Picture
 from m2m.data.generators.safety import open_checker
+from m2m.devices import checked_device
 from m2m.types import UserError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class TextToImageGenerator:
     def __init__(self, name: str, options: GeneratorOptions) -> None:
         self.batch = options.batch
         self._options = options
-        device = _device(options.device)
+        device = checked_device(options.device)
         with _quiet_libraries():
             folder = find_folder(name)
             _check(options)
@@ -198,19 +199,6 @@ def _accepted(kind: Any, **arguments: Any) -> dict[str, Any]:
     """Those of the arguments that a call of the pipeline takes."""
     known = inspect.signature(kind.__call__).parameters
     return {key: value for key, value in arguments.items() if key in known}
-
-
-def _device(name: str) -> str:
-    """ "auto" as the first GPU or the CPU; any other name as it is, if torch can use it here. Raises UserError."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device '{name}' cannot be used: {str(error).splitlines()[0]}") from error
-    return name
 
 
 @contextmanager
