@@ -52,7 +52,8 @@ def _write(out: Path, config: SetsConfig, encode: Encode, workers: int) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("sets", total=config.sets)
         write_sets(
             out,
