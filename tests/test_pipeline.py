@@ -137,6 +137,31 @@ def test_zeros_null_context_guides_away_from_zeroed_latents() -> None:
     assert (predicted - guide(conditional, unconditional, 3.0)).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_guidance_acts_inside_its_interval_alone(variant: str) -> None:
+    """Guards against an interval that is ignored, turned round, or counted in steps instead of noise levels."""
+    pipe = tiny_pipeline(variant)
+    given = pictures(2)
+    branches: list[int] = []
+    predict = pipe.model.denoise
+
+    def counted(noisy: torch.Tensor, timesteps: torch.Tensor, reader: ContextReader) -> torch.Tensor:
+        branches.append(noisy.shape[1])
+        return predict(noisy, timesteps, reader)
+
+    pipe.model.denoise = counted
+    arguments = {"num_images": 1, "num_inference_steps": 4, "guidance_scale": 3.0, "output_type": "latent"}
+    levels = {}
+    for interval in ((0.0, 1.0), (0.0, 0.6), (0.6, 1.0), (0.0, 0.0)):
+        branches.clear()
+        levels[interval] = pipe(given, guidance_interval=interval, **arguments).images
+        # Timesteps 751, 501, 251, 1 of 1000; two branches where guidance acts.
+        assert branches == [2 if interval[0] <= t / 1000 <= interval[1] else 1 for t in (751, 501, 251, 1)]
+    assert torch.equal(levels[0.0, 1.0], pipe(given, **arguments).images)
+    assert torch.equal(levels[0.0, 0.0], pipe(given, **{**arguments, "guidance_scale": 1.0}).images)
+    assert not torch.equal(levels[0.0, 0.6], levels[0.6, 1.0])
+
+
 @torch.no_grad()
 def test_window_policies_keep_the_right_images() -> None:
     """Guards against an anchor that slides away, or a sliding window that keeps the wrong end."""
@@ -157,11 +182,12 @@ def test_window_policies_keep_the_right_images() -> None:
 def test_saves_and_loads_itself(variant: str, tmp_path: Path) -> None:
     """Guards against a component or setting that ``model_index.json`` forgets."""
     pipe = tiny_pipeline(variant)
-    pipe.register_to_config(default_guidance_scale=2.5)
+    pipe.register_to_config(default_guidance_scale=2.5, default_guidance_interval=[0.1, 0.7])
     pipe.save_pretrained(tmp_path)
     loaded = M2MPipeline.from_pretrained(tmp_path)
     loaded.set_progress_bar_config(disable=True)
     assert loaded.config.default_guidance_scale == 2.5
+    assert list(loaded.config.default_guidance_interval) == [0.1, 0.7]
     arguments = {"num_images": 2, "num_inference_steps": 2, "output_type": "latent"}
     assert torch.equal(pipe(pictures(2), **arguments).images, loaded(pictures(2), **arguments).images)
 
@@ -232,6 +258,7 @@ def test_timesteps_are_the_papers() -> None:
         ({"context_noise": 1000}, "context_noise is 1000"),
         ({"scheduler": "Euler"}, "scheduler 'Euler' is unknown"),
         ({"scheduler": "FlowMatchEulerDiscreteScheduler"}, "another noise schedule"),
+        ({"guidance_interval": (0.7, 0.2)}, r"guidance_interval is \(0.7, 0.2\)"),
         ({"output_type": "jpg"}, "output_type 'jpg' is unknown"),
         ({"set_ids": [1, 2]}, "set_ids names 2 sets"),
     ],

@@ -49,6 +49,7 @@ class SamplingConfig:
 
     steps: int
     guidance_scale: float
+    guidance_interval: tuple[float, float]
     eta: float
     seed: int
     set_ids: tuple[int | str, ...]
@@ -64,6 +65,7 @@ class M2MPipeline(DiffusionPipeline):
         scheduler: any diffusers scheduler; the paper samples with DDIM, 50 steps (appendix A).
         vision_encoder: encodes context images for M2M-DINO; None for M2M-Self.
         default_guidance_scale: guidance of a call that names none. 7.5 in the paper; small models prefer less.
+        default_guidance_interval: noise levels that it acts at, where a call names none. All of them in the paper.
     """
 
     model_cpu_offload_seq = "vision_encoder->model->vae"
@@ -77,12 +79,14 @@ class M2MPipeline(DiffusionPipeline):
         scheduler: Any,
         vision_encoder: Any = None,
         default_guidance_scale: float = 7.5,
+        default_guidance_interval: list[float] | tuple[float, float] = (0.0, 1.0),
     ) -> None:
         super().__init__()
         if model is not None and model.config.variant == "dino" and vision_encoder is None:
             raise UserError("this is an M2M-DINO model: it needs a vision_encoder, e.g. build_encoder('dinov2-giant')")
         self.register_modules(model=model, vae=vae, scheduler=scheduler, vision_encoder=vision_encoder)
         self.register_to_config(default_guidance_scale=default_guidance_scale)
+        self.register_to_config(default_guidance_interval=list(default_guidance_interval))
         self.vae_scale_factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor, resample="lanczos")
 
@@ -98,6 +102,7 @@ class M2MPipeline(DiffusionPipeline):
         num_images: int = 4,
         num_inference_steps: int = 50,
         guidance_scale: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
         window: int | None = None,
         window_policy: str = "sliding",
         context_noise: int = 0,
@@ -117,6 +122,9 @@ class M2MPipeline(DiffusionPipeline):
                 which may differ in length. An empty list is legal: the first image is then unconditional.
             num_inference_steps: denoising steps per image.
             guidance_scale: s of equation 6; 1 switches guidance off; None takes the pipeline's default.
+            guidance_interval: (lowest, highest) noise level at which guidance acts, in shares of the training
+                timesteps; None takes the pipeline's default. Without guidance at the highest levels, where the layout
+                of an image is decided, images vary more (Kynkaanniemi et al. 2024), and a step takes one branch.
             window: W, how many context images are seen at most; None: all.
             window_policy: ``sliding`` (the oldest image leaves) or ``anchor`` (given images stay).
             context_noise: noise level (a timestep) at which the context is shown to the model; M2M-Self only, for
@@ -139,6 +147,7 @@ class M2MPipeline(DiffusionPipeline):
         config = SamplingConfig(
             steps=num_inference_steps,
             guidance_scale=self.config.default_guidance_scale if guidance_scale is None else guidance_scale,
+            guidance_interval=self._interval(guidance_interval),
             eta=eta,
             seed=seed,
             set_ids=tuple(range(len(sets)) if set_ids is None else set_ids),
@@ -243,11 +252,12 @@ class M2MPipeline(DiffusionPipeline):
         noise = torch.stack([image_noise(config.seed, set_id, index, shape) for set_id in config.set_ids])
         latents = noise.to(device) * scheduler.init_noise_sigma  # [B, C, h, w]
         extra = _step_arguments(scheduler, index, config)
+        levels = (scheduler.timesteps.double() / scheduler.config.num_train_timesteps).tolist()
+        lowest, highest = config.guidance_interval
         for step, timestep in enumerate(self.progress_bar(scheduler.timesteps)):
+            scale = config.guidance_scale if lowest <= levels[step] <= highest else 1.0
             model_input = scheduler.scale_model_input(latents, timestep)  # [B, C, h, w]
-            predicted = self._predict(
-                context, model_input.to(config.dtype), timestep, config.guidance_scale
-            )  # [B, C, h, w]
+            predicted = self._predict(context, model_input.to(config.dtype), timestep, scale)  # [B, C, h, w]
             latents = scheduler.step(predicted, timestep, latents, **extra).prev_sample  # [B, C, h, w]
             if callback is not None:
                 shown = {"latents": latents, "image_index": index}
@@ -276,6 +286,12 @@ class M2MPipeline(DiffusionPipeline):
         if output_type == "np":
             return list(arrays)
         return [[Image.fromarray((image * 255).round().astype(np.uint8)) for image in made] for made in arrays]
+
+    def _interval(self, given: Sequence[float] | None) -> tuple[float, float]:
+        lowest, highest = self.config.default_guidance_interval if given is None else given
+        if not 0 <= lowest <= highest <= 1:
+            raise UserError(f"guidance_interval is ({lowest:g}, {highest:g}): use 0 <= lowest <= highest <= 1")
+        return lowest, highest
 
     def _scheduler_by_name(self, name: str) -> Any:
         kind = getattr(diffusers_schedulers, name, None)

@@ -55,7 +55,8 @@ def export_pipeline(pipe: M2MPipeline, optimisation: Optimisation, folder: str |
     for part in parts.values():
         if isinstance(part, torch.nn.Module):
             part.cpu().half()
-    finished = M2MPipeline(**parts, default_guidance_scale=pipe.config.default_guidance_scale)
+    names = ("default_guidance_scale", "default_guidance_interval")
+    finished = M2MPipeline(**parts, **{name: pipe.config[name] for name in names})
     with atomic_folder(folder) as staged:
         finished.save_pretrained(staged, safe_serialization=True, max_shard_size=SHARD)
         for path in staged.rglob("*.safetensors"):

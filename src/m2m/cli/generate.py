@@ -18,6 +18,7 @@ from m2m.checkpoint import sha256_of_files
 from m2m.cli.models import ModelFolder, find_model, load_pipeline
 from m2m.cli.result_folder import GRID, check_out, write_result
 from m2m.data.pictures import read_picture
+from m2m.types import UserError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,6 +42,7 @@ class Settings:
     num_images: int
     num_inference_steps: int
     guidance_scale: float | None
+    guidance_interval: tuple[float, float] | None
     window: int | None
     window_policy: str
     context_noise: int
@@ -59,6 +61,10 @@ def generate(
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps of each image.")] = 50,
     guidance: Annotated[
         float | None, typer.Option(help="Guidance scale; 1 is none.  [default: the model's own]")
+    ] = None,
+    guidance_interval: Annotated[
+        str | None,
+        typer.Option(metavar="A:B", help="Guide at these noise levels only, of 0 to 1.  [default: the model's own]"),
     ] = None,
     window: Annotated[
         int | None, typer.Option(min=1, help="How many images an image is shown.  [default: all before it]")
@@ -88,6 +94,7 @@ def generate(
         num_images=number,
         num_inference_steps=steps,
         guidance_scale=guidance,
+        guidance_interval=_levels(guidance_interval),
         window=window,
         window_policy=window_policy.value,
         context_noise=context_noise,
@@ -139,9 +146,21 @@ def _resolved(settings: Settings, pipe: M2MPipeline) -> dict[str, Any]:
     chosen = asdict(settings)
     if settings.guidance_scale is None:
         chosen["guidance_scale"] = pipe.config.default_guidance_scale
+    if settings.guidance_interval is None:
+        chosen["guidance_interval"] = list(pipe.config.default_guidance_interval)
     if settings.scheduler is None:
         chosen["scheduler"] = type(pipe.scheduler).__name__
     return chosen
+
+
+def _levels(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        lowest, highest = (float(part) for part in text.split(":"))
+    except ValueError as error:
+        raise UserError(f"--guidance-interval '{text}' is no range A:B of noise levels, such as 0:0.7") from error
+    return lowest, highest
 
 
 def _versions() -> dict[str, str]:

@@ -87,6 +87,7 @@ def build_pipeline(config: TrainConfig, sets: LatentSets) -> M2MPipeline:
         scheduler=new_scheduler(config),
         vision_encoder=_vision_encoder(config),
         default_guidance_scale=config.sample_guidance,
+        default_guidance_interval=config.sample_guidance_interval,
     )
     return pipe.to(config.device)
 

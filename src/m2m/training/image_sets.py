@@ -46,6 +46,7 @@ class TrainConfig(LoopConfig):
     data_on_device: bool = False
     sample_steps: int = 25
     sample_guidance: float = 2.0
+    sample_guidance_interval: tuple[float, float] = (0.0, 1.0)
     export: str = ""
 
 

@@ -24,8 +24,8 @@ FOLDER = "checkpoints"
 
 # What may differ between a checkpoint and the run that continues it: budgets, places and reporting.
 FREE_KEYS = frozenset(
-    "out minutes checkpoint_every keep_last log_every sample_every sample_steps sample_guidance threads device branch "
-    "export validation workers".split()
+    "out minutes checkpoint_every keep_last log_every sample_every sample_steps sample_guidance "
+    "sample_guidance_interval threads device branch export validation workers".split()
 )
 
 
