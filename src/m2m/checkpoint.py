@@ -31,9 +31,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     temporary = _staging_name(destination)
     try:
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         os.replace(temporary, destination)
-        _sync(destination.parent)
+        sync(destination.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -53,7 +53,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         yield temporary
         _sync_tree(temporary)
         _swap_in(temporary, destination)
-        _sync(destination.parent)
+        sync(destination.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -166,7 +166,8 @@ def _swap_in(temporary: Path, destination: Path) -> None:
     shutil.rmtree(aside)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Flush a file to the disk, or a folder, so that renames in it survive a loss of power."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -177,5 +178,5 @@ def _sync(path: Path) -> None:
 def _sync_tree(folder: Path) -> None:
     for root, _, files in os.walk(folder):
         for name in files:
-            _sync(Path(root) / name)
-        _sync(Path(root))
+            sync(Path(root) / name)
+        sync(Path(root))

@@ -85,8 +85,9 @@ class M2MPipeline(DiffusionPipeline):
         if model is not None and model.config.variant == "dino" and vision_encoder is None:
             raise UserError("this is an M2M-DINO model: it needs a vision_encoder, e.g. build_encoder('dinov2-giant')")
         self.register_modules(model=model, vae=vae, scheduler=scheduler, vision_encoder=vision_encoder)
-        self.register_to_config(default_guidance_scale=default_guidance_scale)
-        self.register_to_config(default_guidance_interval=list(default_guidance_interval))
+        self.register_to_config(
+            default_guidance_scale=default_guidance_scale, default_guidance_interval=list(default_guidance_interval)
+        )
         self.vae_scale_factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor, resample="lanczos")
 

@@ -29,20 +29,6 @@ PART, JOURNAL, TAR, RECORD = f"{NAME}.tar.part", f"{NAME}.journal", f"{NAME}.tar
 UNITS = units_of()
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "disturbed").mkdir()
-    return tmp_path / "disturbed"
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of a run from start to end."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    complete(folder, UNITS)
-    return files_in(folder)
-
-
 def begin(folder: Path, count: int) -> dict[str, bytes]:
     """The files of a shard of which `count` units are written."""
     with open_writer(folder, UNITS) as writer:

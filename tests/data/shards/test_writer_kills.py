@@ -34,20 +34,6 @@ with open_writer(sys.argv[1], units_of()) as writer:
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "disturbed").mkdir()
-    return tmp_path / "disturbed"
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of a run from start to end."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    complete(folder, UNITS)
-    return files_in(folder)
-
-
 @contextmanager
 def child(folder: Path, pause: float) -> Iterator[subprocess.Popen[str]]:
     """A process that is writing the shard; killed at the end if it still runs."""

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from m2m.cli.data.build_run import run_build
-from m2m.cli.data.real_sets import Broken, build_settings, looking_at, report_refused
+from m2m.cli.data.counter import counter
+from m2m.cli.data.real_sets import Broken, build_settings, report_refused
 
 
 def data_coco(
@@ -50,7 +51,7 @@ def data_coco(
         seed=seed,
         skip_broken=broken is Broken.skip,
     )
-    with looking_at("categories") as progress:
+    with counter("looking at categories") as progress:
         source = CocoSets(options, progress)
     report_refused(source.refused)
     without = f"; none of {', '.join(source.without)}" if source.without else ""

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from m2m.cli.data.build_run import run_build
-from m2m.cli.data.real_sets import Broken, build_settings, looking_at, report_refused
+from m2m.cli.data.counter import counter
+from m2m.cli.data.real_sets import Broken, build_settings, report_refused
 
 
 def data_folder(
@@ -37,7 +38,7 @@ def data_folder(
     from m2m.data.real_sets import FolderOptions, FolderSets
 
     options = FolderOptions(folder, size, min_images, max_images, skip_broken=broken is Broken.skip)
-    with looking_at("pictures") as progress:
+    with counter("looking at pictures") as progress:
         source = FolderSets(options, progress)
     report_refused(source.refused)
     small = f"; {len(source.small)} folders have fewer than {min_images} pictures" if source.small else ""

@@ -1,10 +1,9 @@
-"""What `m2m data folder` and `m2m data coco` share: looking at pictures with a progress line, and what was left out."""
+"""What `m2m data folder` and `m2m data coco` share: their settings, and what was left out."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,15 +37,3 @@ def report_refused(refused: Sequence[Refused]) -> None:
         print(f"m2m: left out: {file.reason}", file=sys.stderr)
     if len(refused) > NAMED:
         print(f"m2m: left out: {len(refused)} pictures in all", file=sys.stderr)
-
-
-@contextmanager
-def looking_at(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress line on stderr that goes when it is done; yields the callback (done, in all)."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"looking at {what}", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

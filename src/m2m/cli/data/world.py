@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from m2m.cli.data.counter import counter
 from m2m.data.set_writer import Arrays, Encode, Images, SetsConfig, write_sets
 from m2m.devices import checked_device
 from m2m.types import UserError
@@ -49,19 +50,8 @@ def data_world(
 
 
 def _write(out: Path, config: SetsConfig, encode: Encode, workers: int) -> None:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("sets", total=config.sets)
-        write_sets(
-            out,
-            config,
-            encode,
-            workers=workers,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with counter("sets") as progress:
+        write_sets(out, config, encode, workers=workers, progress=progress)
 
 
 def _encoders(

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 
 from m2m.data.factory.assembly import Assembly, DiskError, Outcome
-from m2m.data.factory.folder import disk_errors, finish_manifest, open_folder
+from m2m.data.factory.folder import disk_errors, finish_manifest, manifest_despite, open_folder
 from m2m.data.factory.jobs import ShardJob, check_shards, plan_jobs
 from m2m.data.factory.ledger import Ledger
 from m2m.data.factory.report import BuildProgress, BuildReport, Progress, failure_of
@@ -44,12 +43,8 @@ def build(
     with disk_errors(settings.out):
         slices = open_folder(settings.out, wanted, settings.images)
         run = _Run(source, settings, plan_jobs(settings, slices, len(source)), progress, stop)
-        try:
+        with manifest_despite(OSError, settings.out):
             run.work()
-        except OSError:
-            with suppress(OSError):  # the few bytes may find a place yet
-                finish_manifest(settings.out)
-            raise
         return run.report(complete=finish_manifest(settings.out).complete)
 
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from m2m.checkpoint import read_json, write_json
-from m2m.data.factory.folder import disk_errors, finish_manifest, locked, open_folder
+from m2m.data.factory.folder import disk_errors, finish_manifest, locked, manifest_despite, open_folder
 from m2m.data.reading.shard_files import ShardFolder
 from m2m.data.reading.stored_set import ENCODED, ENCODERS, FEATURES, LATENTS, META, StoredSet
 from m2m.data.shards import ManifestEntry, ShardBusy, ShardError, ShardReader, ShardWriter, is_finished
@@ -102,17 +102,14 @@ def encode_shards(
     where the disk refuses; what is finished and committed then stays, and the same call continues.
     """
     _check_source(source, settings.out)
+    wanted = identity(source, encoder)
     with disk_errors(settings.out):
         for images in _slices(source):
-            open_folder(settings.out, identity(source, encoder), images)
+            open_folder(settings.out, wanted, images)
         _pin_sources(settings.out, source)
     run = _Run(source, encoder, settings, progress or (lambda done, total: None), stop or (lambda: False))
-    try:
+    with manifest_despite(BaseException, settings.out):
         run.work()
-    except BaseException:
-        with suppress(OSError):
-            finish_manifest(settings.out)
-        raise
     with disk_errors(settings.out):
         complete = finish_manifest(settings.out).complete and source.manifest.complete
     return run.report(complete)

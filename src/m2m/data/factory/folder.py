@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,17 @@ def finish_manifest(folder: Path) -> Manifest:
         manifest = Manifest(settings=identity, complete=len(shards) == len(jobs), shards=shards)
         write_manifest(folder, manifest)
     return manifest
+
+
+@contextmanager
+def manifest_despite(failure: type[BaseException], folder: Path) -> Iterator[None]:
+    """Where the work inside ends with `failure`, write the manifest of what is there, if the disk lets it."""
+    try:
+        yield
+    except failure:
+        with suppress(OSError):  # the few bytes may find a place yet
+            finish_manifest(folder)
+        raise
 
 
 def set_aside(folder: Path, failure: Failure) -> None:

@@ -6,8 +6,9 @@ shards.
 """
 
 from m2m.data.shards.locations import is_url, open_url, read_file, transfer_failure
+from m2m.data.shards.mapping import open_json
 from m2m.data.shards.names import ShardError, check_key, image_number, image_suffix, shard_name, split_entry, split_name
-from m2m.data.shards.reader import ShardReader, open_array, open_json, open_picture
+from m2m.data.shards.reader import ShardReader, open_array, open_picture
 from m2m.data.shards.records import (
     Manifest,
     ManifestEntry,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import math
 import os
 from collections.abc import Callable
@@ -145,17 +144,6 @@ def open_array(payload: bytes, where: str) -> NDArray[Any]:
     if not 1 <= len(shape) <= MAX_AXES or min(shape) < 1 or math.prod(shape) * dtype.itemsize != size:
         raise ShardError(f"{where} claims the shape {shown(shape)}, which its {size} bytes do not fill")
     return np.frombuffer(payload, dtype, offset=stream.tell()).reshape(shape).copy()
-
-
-def open_json(payload: bytes, where: str) -> dict[str, Any]:
-    """The mapping of a .json entry. Raises ShardError where it is none."""
-    try:
-        values = json.loads(payload.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ShardError(f"{where} cannot be read as JSON: {shown(error)}") from error
-    if not isinstance(values, dict):
-        raise ShardError(f"{where} holds no mapping")
-    return values
 
 
 def _decoded(image: Image.Image, where: str) -> Image.Image:

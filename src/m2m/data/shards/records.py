@@ -7,7 +7,6 @@ cannot be made: the dataclasses check themselves, so whoever holds one can rely 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 from m2m.checkpoint import write_json
 from m2m.data.shards.locations import open_regular, read_file
+from m2m.data.shards.mapping import open_json
 from m2m.data.shards.names import ShardError, check_key, shown, split_name
 from m2m.data.shards.tar import BLOCK, MAX_SET, TRAILER, entries_of, grouped
 
@@ -167,7 +167,7 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> None:
 def read_manifest(where: str | Path) -> Manifest:
     """The manifest of a folder or URL. Raises ShardError where it is missing, broken or states impossible things."""
     place = f"{where}/{MANIFEST}"
-    values = _parsed(read_file(where, MANIFEST), place)
+    values = open_json(read_file(where, MANIFEST), f"'{place}'")
     try:
         shards = tuple(_made(ManifestEntry, item) for item in _listed(values, "shards"))
         return _made(Manifest, {**values, "shards": shards})
@@ -176,7 +176,7 @@ def read_manifest(where: str | Path) -> Manifest:
 
 
 def _record(content: bytes, place: str, name: str) -> ShardRecord:
-    values = _parsed(content, place)
+    values = open_json(content, f"'{place}'")
     try:
         samples = tuple(_made(SampleRecord, item) for item in _listed(values, "samples"))
         record = _made(ShardRecord, {**values, "samples": samples})
@@ -185,16 +185,6 @@ def _record(content: bytes, place: str, name: str) -> ShardRecord:
     if record.name != name:
         raise ShardError(f"'{place}' is the record of '{record.name}'")
     return record
-
-
-def _parsed(content: bytes, place: str) -> dict[str, Any]:
-    try:
-        values = json.loads(content.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ShardError(f"'{place}' cannot be read as JSON: {shown(error)}") from error
-    if not isinstance(values, dict):
-        raise ShardError(f"'{place}' holds no mapping")
-    return values
 
 
 def _listed(values: Mapping[str, Any], field: str) -> list[Any]:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from m2m.checkpoint import sync
 from m2m.data.shards.journal import Journal, ShardBusy, Unit, open_plain, write_at
 from m2m.data.shards.names import ShardError, shard_name
 from m2m.data.shards.records import ShardRecord, read_record, record_of, record_path, shard_path, write_record
@@ -115,7 +116,7 @@ class ShardWriter:
             os.rename(self._tar, self._part)  # killed between the rename and the record
         self._file = open_plain(self._part)
         self._journal.keep(_good_units(self._file, self._journal.units))
-        _sync_folder(self._folder)
+        sync(self._folder)
 
     def _sealed(self) -> ShardRecord:
         good = _good_units(self._file, self._journal.units)
@@ -126,7 +127,7 @@ class ShardWriter:
         write_at(self._file, self._end, TRAILER)
         record = record_of(self._part, self._name)
         os.replace(self._part, self._tar)
-        _sync_folder(self._folder)
+        sync(self._folder)
         write_record(self._folder, record)
         return record
 
@@ -144,7 +145,7 @@ def forget_shard(folder: str | Path, name: str) -> None:
     journal = Journal(_journal_path(Path(folder), name), name, 0)
     try:
         record_path(folder, name).unlink(missing_ok=True)
-        _sync_folder(Path(folder))
+        sync(Path(folder))
         journal.remove()
     finally:
         journal.close()
@@ -190,12 +191,3 @@ def _digest(descriptor: int, start: int, end: int) -> str:
         digest.update(block)
         start += len(block)
     return digest.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make renames and new names in the folder survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from m2m.data.factory.assembly import DiskError
-from m2m.data.factory.folder import disk_errors, finish_manifest, open_folder
+from m2m.data.factory.folder import disk_errors, finish_manifest, manifest_despite, open_folder
 from m2m.data.factory.jobs import ShardJob, check_shards, plan_jobs
 from m2m.data.factory.ledger import Ledger
 from m2m.data.factory.ray.actors import Answer, End, Opened
@@ -54,12 +53,8 @@ def build_on_ray(
     settings = replace(settings, out=settings.out.absolute())
     with cluster(address) as ray, disk_errors(settings.out):
         run = RayRun(Crew(ray, _absolute(recipe), settings, workers), settings, progress, stop)
-        try:
+        with manifest_despite(OSError, settings.out):
             run.work()
-        except OSError:
-            with suppress(OSError):  # the few bytes may find a place yet
-                finish_manifest(settings.out)
-            raise
         return run.report()
 
 
