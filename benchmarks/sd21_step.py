@@ -32,17 +32,9 @@ from m2m.diffusion.guidance import guide
 from m2m.model.context import ContextReader
 from m2m.model.context_window import ContextWindow
 from m2m.model.convert import count_parameters, is_text_attention
+from m2m.model.sizes import DINOV2_GIANT, SD21_TEXT, SD21_UNET
 from m2m.model.unet import M2MModel
 
-SD21_UNET = {
-    "sample_size": 64,
-    "attention_head_dim": [5, 10, 20, 20],
-    "block_out_channels": [320, 640, 1280, 1280],
-    "cross_attention_dim": 1024,
-    "use_linear_projection": True,
-}
-TEXT = (77, 1024)  # tokens and width of the CLIP text
-VISION = (257, 1536)  # of DINOv2-giant at 224 pixels
 ACCEPTED = {"M2M-Self": 1.15, "M2M-DINO": 1.05}
 GUIDANCE = 7.5
 TIMESTEP = 501
@@ -60,7 +52,7 @@ def random_base(dtype: torch.dtype, device: str) -> UNet2DConditionModel:
 def with_image_set_attention(base: UNet2DConditionModel, variant: str, device: str) -> M2MModel:
     """An M2M model around the same weights; its own attention random, as if it were trained."""
     with torch.device("meta"):
-        model = M2MModel(unet_config=SD21_UNET, variant=variant, context_dim=VISION[1])
+        model = M2MModel(unet_config=SD21_UNET, variant=variant, context_dim=DINOV2_GIANT[1])
     for layer in model.image_set_attentions():
         _fill(layer, base.dtype, device)
     shared = {f"unet.{name}": tensor for name, tensor in base.state_dict().items() if not is_text_attention(name)}
@@ -70,7 +62,7 @@ def with_image_set_attention(base: UNet2DConditionModel, variant: str, device: s
 
 def text_step(base: UNet2DConditionModel, latents: Tensor) -> Step:
     """One guided step of the base: conditional and unconditional text."""
-    text = torch.randn(2, *TEXT, device=base.device, dtype=base.dtype)
+    text = torch.randn(2, *SD21_TEXT, device=base.device, dtype=base.dtype)
     scheduler, timestep = _scheduler(latents.device)
 
     def step() -> Tensor:
@@ -158,7 +150,7 @@ def _fill(module: nn.Module, dtype: torch.dtype, device: str) -> Any:
 
 
 def _features(options: argparse.Namespace, variant: str, dtype: torch.dtype) -> Tensor:
-    shape = (4, options.latent, options.latent) if variant == "self" else VISION
+    shape = (4, options.latent, options.latent) if variant == "self" else DINOV2_GIANT
     return torch.randn(options.context, *shape, device=options.device, dtype=dtype)
 
 

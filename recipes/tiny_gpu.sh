@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tiny models of the FULL world (1,042 subjects, nine styles, 20 backgrounds) on one GPU, in about 25 minutes:
-# pictures, autoencoder, latents and features, M2M-Self, M2M-DINO, probe. For machines that are lent in short legs: a run
-# ends itself after LEG seconds (default 540), and the next one continues where it was.
+# autoencoder, M2M-Self, M2M-DINO, probe. For machines that are lent in short legs: a run ends itself after LEG seconds
+# (default 540), and the next one continues where it was.
 #
 #   recipes/tiny_gpu.sh                       one leg; run it until it prints "all done"
 #   DEVICE=cpu STEPS=4 SETS=40 LEG=600 recipes/tiny_gpu.sh    the same path on a CPU, a few steps a stage (tested so)
@@ -43,23 +43,18 @@ stage() {
 cooldown() { echo $(($1 / 5 > 0 ? $1 / 5 : 1)); }  # the last fifth of a run cools the learning rate down
 warmup() { echo $(($1 / 5 < 200 ? $1 / 5 : 200)); }
 
-mkdir -p "$RUNS/data"
-data=("$M2M" data world --world "$WORLD" --device "$DEVICE" --workers "$WORKERS")
-stage pictures "${data[@]}" --sets "$SETS" --images 5 --keep-images --out "$RUNS/data/pictures"
-stage validation-pictures "${data[@]}" --split validation --sets 8 --images 8 --keep-images \
-    --out "$RUNS/data/validation-pictures"
-stage autoencoder "$M2M" train-autoencoder --config configs/tiny/autoencoder.yaml data="$RUNS/data/pictures" \
-    validation="$RUNS/data/validation-pictures" out="$RUNS/autoencoder" export="$RUNS/autoencoder/export" \
-    device="$DEVICE" batch_images="${AUTOENCODER_BATCH:-128}" steps="$AUTOENCODER_STEPS" \
+mkdir -p "$RUNS"
+# Pictures are rendered as they are read, by WORKERS processes, and encoded in the step: nothing has to be stored.
+data="world:$WORLD:train:$SETS"
+validation="world:$WORLD:validation:8"
+stage autoencoder "$M2M" train-autoencoder --config configs/tiny/autoencoder.yaml data="$data" \
+    validation="$validation" out="$RUNS/autoencoder" export="$RUNS/autoencoder/export" \
+    device="$DEVICE" workers="$WORKERS" batch_images="${AUTOENCODER_BATCH:-128}" steps="$AUTOENCODER_STEPS" \
     cooldown_steps="$(cooldown "$AUTOENCODER_STEPS")" warmup_steps="$(warmup "$AUTOENCODER_STEPS")"
-stage sets "${data[@]}" --sets "$SETS" --images 5 --autoencoder "$RUNS/autoencoder/export" \
-    --features efficientnet-lite0 --out "$RUNS/data/train"
-stage validation "${data[@]}" --split validation --sets 8 --images 8 --keep-images \
-    --autoencoder "$RUNS/autoencoder/export" --features efficientnet-lite0 --out "$RUNS/data/validation"
 for variant in self dino; do
-    stage "$variant" "$M2M" train --config "configs/tiny/$variant.yaml" data="$RUNS/data/train" \
-        validation="$RUNS/data/validation" autoencoder="$RUNS/autoencoder/export" out="$RUNS/$variant" \
-        export="$RUNS/$variant/export" device="$DEVICE" data_on_device=true batch_sets="${MODEL_BATCH:-48}" \
+    stage "$variant" "$M2M" train --config "configs/tiny/$variant.yaml" data="$data" validation="$validation" \
+        autoencoder="$RUNS/autoencoder/export" out="$RUNS/$variant" export="$RUNS/$variant/export" \
+        device="$DEVICE" workers="$WORKERS" batch_sets="${MODEL_BATCH:-48}" \
         schedule=wsd steps="$MODEL_STEPS" cooldown_steps="$(cooldown "$MODEL_STEPS")" \
         warmup_steps="$(warmup "$MODEL_STEPS")"
 done

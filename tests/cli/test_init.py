@@ -65,6 +65,14 @@ def test_a_whole_run_from_the_shell(base: Path, tmp_path: Path) -> None:
     assert images.shape == (2, 64, 64, 3) and np.isfinite(images).all() and images.std() > 0
 
 
+def test_another_size(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards against a model that is trained at 256 pixels and then paints at its base's 512."""
+    assert init(base, tmp_path / "out", "--size", "32") == 0
+    assert generated(tmp_path / "out").shape == (2, 32, 32, 3)
+    capsys.readouterr()
+    assert "multiple of 8" in refused(capsys, init(base, tmp_path / "other", "--size", "36"))
+
+
 def test_the_folder_is_the_base_s_weights_and_no_pickle(base: Path, tmp_path: Path) -> None:
     """Guards against a weight or an autoencoder that changes on the way to the disk, and against private paths."""
     assert init(base, tmp_path / "out") == 0

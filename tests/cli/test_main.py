@@ -98,7 +98,7 @@ def test_a_dash_dash_before_the_command_changes_nothing(capsys: pytest.CaptureFi
     ("arguments", "expected"),
     [
         (["generat"], "Did you mean 'generate'"),
-        (["data", "word"], "Did you mean 'world'"),
+        (["data", "buld"], "Did you mean 'build'"),
         (["generate", "a.png"], "--out"),
         (["generate", "a.png", "--out", "x", "-n", "many"], "-n"),
         (["generate", "a.png", "--out", "x", "--colour", "red"], "--colour"),

@@ -33,13 +33,15 @@ SCHEDULER = ("beta_schedule", "beta_start", "beta_end", "clip_sample", "set_alph
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with pictures, an autoencoder trained for four steps, latents and features, and a config."""
     folder = tmp_path_factory.mktemp("train")
-    world = ["data", "world", "--sets", "4", "--images", "5", "--workers", "0", "--out"]
-    m2m(*world, folder / "pictures")
-    write_yaml(folder / "autoencoder.yaml", {"model": AUTOENCODER, "data": str(folder / "pictures"), "batch_images": 4})
+    pictures = "world:mini:train:4"
+    write_yaml(folder / "autoencoder.yaml", {"model": AUTOENCODER, "data": pictures, "batch_images": 4, "workers": 0})
     budget = ["steps=4", "warmup_steps=1", f"out={folder / 'ae'}", f"export={folder / 'ae' / 'export'}"]
     m2m("train-autoencoder", "--config", folder / "autoencoder.yaml", *budget)
+    build = ["--generator", "world:mini", "--images-per-set", "5", "--out", folder / "pictures"]
+    m2m("data", "captions", pictures, "--test", "0", "--out", folder / "captions")
+    m2m("data", "build", "--captions", folder / "captions", *build)
     encoders = ["--autoencoder", folder / "ae" / "export", "--features", "efficientnet-lite0"]
-    m2m(*world, folder / "latents", *encoders, "--keep-images")
+    m2m("data", "encode", folder / "pictures", *encoders, "--out", folder / "latents")
     write_yaml(folder / "train.yaml", train_settings(folder))
     return folder
 
@@ -55,7 +57,8 @@ def write_yaml(path: Path, content: dict[str, Any]) -> None:
 def train_settings(folder: Path) -> dict[str, Any]:
     return {
         "data": str(folder / "latents"),
-        "validation": str(folder / "latents"),
+        "validation": "world:mini:validation:2",
+        "variant": "self",
         "autoencoder": str(folder / "ae" / "export"),
         "vision_encoder": "efficientnet-lite0",
         "unet": tiny_unet_config(),
@@ -64,6 +67,7 @@ def train_settings(folder: Path) -> dict[str, Any]:
         "batch_sets": 2,
         "steps": 4,
         "log_every": 1,
+        "workers": 0,
         "sample_steps": 1,
     }
 
@@ -136,11 +140,19 @@ def test_sigterm_ends_behind_a_checkpoint(place: Path, tmp_path: Path) -> None:
     ("settings", "words"),
     [
         (["learning_rte=1"], "did you mean 'learning_rate'"),
-        (["data=nowhere"], "data folder 'nowhere' does not exist"),
+        (["data=nowhere"], "'nowhere'"),
+        (["data=world:mini:train:4", "variant=dino", "vision_encoder=nothing"], "'nothing'"),
+        (["base=tiny-dino"], "base 'tiny-dino' is of variant 'dino'"),
+        (["trainable=some"], "trainable 'some'"),
+        (["batch_sets=5"], "5 sets a batch are wanted"),
+        (["micro_batch_sets=3"], "cannot share it evenly"),
+        (["tracker=tensorbord"], "tracker 'tensorbord'"),
+        (["objective.context_dropout=2"], "objective.context_dropout is 2"),
+        (["zero_terminal_snr=true"], "needs a model that predicts v"),
         (["autoencoder="], "give autoencoder=DIR"),
         (["variant=dino", "vision_encoder="], "needs vision_encoder"),
         (["variant=both"], "variant 'both'"),
-        (["images_per_set=6"], "5 images a set"),
+        (["images_per_set=6"], "has 5 images, 6 are wanted"),
         (["schedule=cosin"], "schedule 'cosin'"),
         (["device=cuda:77"], "device 'cuda:77'"),
     ],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from m2m.data.stored import to_pixels
+from m2m.data.pictures import to_pixels
 from m2m.data.worlds import Caption, World
 from m2m.evaluation.held_out import HeldOutConfig, HeldOutSet, copies_of_last, held_out_sets, rendered
 from m2m.evaluation.quality import (

@@ -140,3 +140,33 @@ def test_clean_images_pass_through_unchanged() -> None:
         alone = model.write_context(context[:, i : i + 1])
         for layer, key in alone.keys.items():
             assert torch.allclose(key[:, 0], together.keys[layer][:, i], atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_dropped_batch_gives_every_parameter_a_gradient(variant: str) -> None:
+    """Guards against a process that dropped all of its contexts and then reduces fewer gradients than the others."""
+    noisy, timesteps = noisy_latents(2, 3), torch.full((2, 3), 500)
+    keep = torch.zeros(2, dtype=torch.bool)
+    for checkpointed in (False, True):
+        model = tiny_model(variant).train()
+        if checkpointed:
+            model.enable_gradient_checkpointing()
+        context = tiny_context(model, 2, 3)
+        predicted = model(noisy, context, timesteps, keep)
+        predicted.square().mean().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+        for layer in model.image_set_attentions():
+            assert not any(linear.weight.grad.any() for linear in (layer.to_q, layer.to_k, layer.to_v))
+            assert layer.to_out[0].bias.grad.any()
+        with torch.no_grad():
+            assert torch.equal(model(noisy, context, timesteps, keep), predicted)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_dropped_context_may_hold_anything(variant: str) -> None:
+    """Guards against a gradient path to an unread context that lets its NaN or infinity into the prediction."""
+    model = tiny_model(variant)
+    noisy, context = noisy_latents(2, 3), tiny_context(model, 2, 3)
+    timesteps, keep = torch.full((2, 3), 500), torch.zeros(2, dtype=torch.bool)
+    clean = model(noisy, context, timesteps, keep)
+    assert torch.equal(model(noisy, torch.full_like(context, torch.nan), timesteps, keep), clean)

@@ -8,17 +8,10 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from m2m.model.sizes import DINOV2_GIANT, SD21_UNET
 from m2m.model.unet import M2MModel
 from m2m.types import UserError
 from tests.tiny import CONTEXT_DIM, tiny_context, tiny_model, tiny_unet_config
-
-SD21_UNET = {
-    "sample_size": 64,
-    "attention_head_dim": [5, 10, 20, 20],
-    "block_out_channels": [320, 640, 1280, 1280],
-    "cross_attention_dim": 1024,
-    "use_linear_projection": True,
-}
 
 
 def count(parameters) -> int:
@@ -30,7 +23,7 @@ def test_sizes_at_stable_diffusion_2_1() -> None:
     with torch.device("meta"):
         base = UNet2DConditionModel(**SD21_UNET)
         self_model = M2MModel(SD21_UNET, variant="self")
-        dino_model = M2MModel(SD21_UNET, variant="dino", context_dim=1536)
+        dino_model = M2MModel(SD21_UNET, variant="dino", context_dim=DINOV2_GIANT[1])
     assert count(base.parameters()) == 865_910_724
     assert count(p for name, p in base.named_parameters() if ".attn2." in name) == 50_352_320
     assert count(self_model.image_set_attention_parameters()) == 49_574_080

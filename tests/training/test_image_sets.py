@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +11,70 @@ import torch
 from einops import repeat
 
 from m2m.config import config_dict
-from m2m.data.latents import LatentSets
+from m2m.data.reading.dataset import ReadConfig
+from m2m.data.reading.sets import open_sets
 from m2m.diffusion.objective import ObjectiveConfig
-from m2m.training.image_sets import ImageSetTask, TrainConfig, new_model, new_scheduler
+from m2m.training.encoding import SetEncoder
+from m2m.training.image_sets import ImageSetTask, SetBatch, TrainConfig, new_model, new_scheduler, set_inputs
 from m2m.training.loop import TrainingResult, train
+from m2m.training.parallel import Processes
+from m2m.training.task import Share
 from m2m.types import UserError
-from tests.tiny import CONTEXT_DIM, tiny_context, tiny_model
-from tests.training.toys import toy_config, write_toy_sets
+from tests.tiny import (
+    CONTEXT_DIM,
+    tiny_autoencoder,
+    tiny_context,
+    tiny_encoder,
+    tiny_model,
+    tiny_scheduler,
+    tiny_unet_config,
+)
+from tests.toy_shards import write_toy_shards
+
+ENCODER = SetEncoder(tiny_autoencoder(), tiny_encoder())
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_toy_sets(tmp_path_factory.mktemp("toy") / "sets")
+    return write_toy_shards(tmp_path_factory.mktemp("toy") / "sets")
 
 
-def task_of(config: TrainConfig) -> ImageSetTask:
-    return ImageSetTask(new_model(config, CONTEXT_DIM), new_scheduler(config), LatentSets(config.data), config)
+def toy_config(data: Path | str, out: Path, **changes: Any) -> TrainConfig:
+    """A run of six steps with the tiny U-Net."""
+    settings: dict[str, Any] = {
+        "data": str(data),
+        "out": str(out),
+        "variant": "self",
+        "unet": tiny_unet_config(),
+        "scheduler": {k: v for k, v in tiny_scheduler().config.items() if k in ("steps_offset", "beta_schedule")},
+        "steps": 6,
+        "batch_sets": 2,
+        "images_per_set": 3,
+        "warmup_steps": 2,
+        "log_every": 2,
+        "threads": 1,
+        "workers": 0,
+        "tracker": "none",
+    }
+    return TrainConfig(**{**settings, **changes})
+
+
+def task_of(config: TrainConfig, width: int = CONTEXT_DIM) -> ImageSetTask:
+    data = open_sets(config.data, ReadConfig(images=config.images_per_set, seed=config.seed))
+    return ImageSetTask(new_model(config, width), new_scheduler(config), data, config, ENCODER)
 
 
 def run(config: TrainConfig, **arguments: Any) -> TrainingResult:
-    return train(task_of(config), config, config_dict(config), **arguments)
+    with Processes(config) as processes:
+        return train(task_of(config), config, config_dict(config), processes, **arguments)
+
+
+def first_batch(task: ImageSetTask, step: int = 0, share: Share | None = None) -> SetBatch:
+    batches = task.batches(step, {}, share or Share())
+    try:
+        return next(batches)
+    finally:
+        batches.close()
 
 
 @pytest.mark.parametrize("variant", ["self", "dino"])
@@ -42,14 +87,14 @@ def test_resume_is_exact(data: Path, tmp_path: Path, variant: str, precision: st
     resumed = run(toy_config(data, tmp_path / "resumed", **changes))
     for name, tensor in straight.optimisation.module.state_dict().items():
         assert torch.equal(tensor, resumed.optimisation.module.state_dict()[name]), name
-    averages = zip(straight.optimisation.ema.shadow_params, resumed.optimisation.ema.shadow_params, strict=True)
-    assert all(torch.equal(one, other) for one, other in averages)
+    averages = (own.optimisation.average.tensors() for own in (straight, resumed))
+    assert all(torch.equal(one, other) for one, other in zip(*(own.values() for own in averages), strict=True))
 
 
 @pytest.mark.parametrize("variant", ["self", "dino"])
 def test_one_set_is_learnt(tmp_path: Path, variant: str) -> None:
     """Guards against a loss whose gradient does not reach the weights, or reaches them with the wrong sign."""
-    data = write_toy_sets(tmp_path / "one", sets=1)
+    data = write_toy_shards(tmp_path / "one", sets=1)
     objective = ObjectiveConfig(noise_draws=4)
     changes = {"variant": variant, "objective": objective, "steps": 30, "batch_sets": 1, "learning_rate": 5e-3}
     reports: list[Any] = []
@@ -85,13 +130,87 @@ def test_draws_that_coincide_are_one_draw() -> None:
     assert torch.allclose(twice, repeat(once, "b n c h w -> b (n k) c h w", k=2), atol=1e-5)
 
 
-def test_the_loss_of_a_step_does_not_depend_on_the_steps_before(data: Path, tmp_path: Path) -> None:
-    """Guards against one generator that runs through all steps."""
+def test_a_batch_and_its_noise_follow_from_the_cursor(data: Path, tmp_path: Path) -> None:
+    """Guards against one generator that runs through all steps, and against a resumed run that reads from the start."""
     config = toy_config(data, tmp_path, objective=ObjectiveConfig(context_dropout=0.5, noise_draws=2))
     task, other = task_of(config), task_of(config)
-    for step in range(3):
-        task.loss(step)
-    assert task.loss(3)[0].item() == other.loss(3)[0].item() != other.loss(4)[0].item()
+    batches = task.batches(0, {}, Share())
+    first, second = next(batches), next(batches)
+    (again,) = [next(other.batches(1, first.cursor, Share()))]
+    assert again.keys == second.keys != first.keys
+    losses = [own.loss(own.module, batch, 1)[0].item() for own, batch in ((task, second), (other, again))]
+    assert losses[0] == losses[1]
+    assert first_batch(task, step=1).keys == second.keys, "a branch of an older run has no cursor, but its step number"
+
+
+def test_shares_of_a_step_are_the_step(data: Path, tmp_path: Path) -> None:
+    """Guards against other samples, or another noise, on another number of processes or micro-batches."""
+    task = task_of(toy_config(data, tmp_path, batch_sets=4))
+    whole = first_batch(task)
+    for shares in ([Share(0, 2), Share(1, 2)], [Share(accumulation=2)]):
+        parts = []
+        for share in shares:
+            stream = task.batches(0, {}, share)
+            parts += [next(stream) for _ in range(share.accumulation)]
+        assert sorted(key for part in parts for key in part.keys) == sorted(whole.keys)
+        losses = torch.stack([task.loss(task.module, part, 0)[0] for part in parts])
+        assert losses.mean().item() == pytest.approx(task.loss(task.module, whole, 0)[0].item(), abs=1e-6)
+        assert max(part.cursor["position"] for part in parts) == whole.cursor["position"]
+
+
+def test_micro_batches_must_share_a_step_evenly(data: Path, tmp_path: Path) -> None:
+    """Guards against a batch that is silently rounded to what fits."""
+    task = task_of(toy_config(data, tmp_path, batch_sets=6, micro_batch_sets=2))
+    assert task.accumulation(1) == 3 and task.accumulation(3) == 1
+    for ranks in (2, 4, 12):
+        with pytest.raises(UserError, match="cannot share it evenly"):
+            task.accumulation(ranks)
+
+
+@pytest.mark.parametrize("variant", ["self", "dino"])
+def test_pictures_train_as_their_latents(tmp_path: Path, variant: str) -> None:
+    """Guards against pictures that are encoded in another range or order than the pipeline encodes them."""
+    config = toy_config("world:mini:train:4", tmp_path, variant=variant)
+    task = task_of(config)
+    batch = first_batch(task)
+    assert batch.sets.images is not None and batch.sets.latents is None
+    encoded = replace(
+        batch.sets, images=None, latents=ENCODER.latents(batch.sets.images), features=ENCODER.tokens(batch.sets.images)
+    )
+    losses = [task.loss(task.module, SetBatch(sets), 0)[0] for sets in (batch.sets, encoded)]
+    assert torch.equal(*losses)
+
+
+@pytest.mark.parametrize("variant", ["self", "dino"])
+def test_options_of_the_objective_change_the_loss(data: Path, tmp_path: Path, variant: str) -> None:
+    """Guards against an option that is read and never used."""
+    options: list[dict[str, Any]] = [
+        {"shared_timestep": True},
+        {"min_snr_gamma": 1.0},
+        {"random_set_length": True},
+        {"rollout_probability": 1.0, "rollout_steps": 2},
+        {"noise_draws": 2},
+        {"context_dropout": 1.0},
+    ]
+    if variant == "self":
+        options.append({"context_noise": 300})
+    losses = []
+    for option in [{}, *options]:
+        objective = ObjectiveConfig(**{"context_dropout": 0.0, **option})
+        task = task_of(toy_config(data, tmp_path, variant=variant, objective=objective))
+        for parameter in task.module.image_set_attention_parameters():
+            torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(0))
+        losses.append(task.loss(task.module, first_batch(task), 3)[0].item())
+    assert len(set(losses)) == len(losses), losses
+
+
+def test_zero_terminal_snr_is_the_schedulers(data: Path, tmp_path: Path) -> None:
+    """Guards against a last step that still shows the image, and against an epsilon model that divides by zero."""
+    scheduler = {"prediction_type": "v_prediction", "beta_schedule": "scaled_linear"}
+    rescaled = new_scheduler(toy_config(data, tmp_path, scheduler=scheduler, zero_terminal_snr=True))
+    assert rescaled.alphas_cumprod[-1] < 1e-6 < new_scheduler(toy_config(data, tmp_path)).alphas_cumprod[-1]
+    with pytest.raises(UserError, match="needs a model that predicts v"):
+        new_scheduler(toy_config(data, tmp_path, zero_terminal_snr=True))
 
 
 @pytest.mark.parametrize(
@@ -115,9 +234,18 @@ def test_data_that_does_not_fit_is_named(data: Path, tmp_path: Path) -> None:
     wide = {**config.unet, "in_channels": 6, "out_channels": 6}
     with pytest.raises(UserError, match="latents of 4 channels, the U-Net takes 6"):
         task_of(toy_config(data, tmp_path, unet=wide))
-    dino = toy_config(data, tmp_path, variant="dino")
     with pytest.raises(UserError, match="features of width 24, the model takes 7"):
-        ImageSetTask(new_model(dino, 7), new_scheduler(dino), LatentSets(data), dino)
-    plain = write_toy_sets(tmp_path / "plain", settings={"arrays": ["latents"]})
-    with pytest.raises(UserError, match="no features.npy"):
-        ImageSetTask(new_model(dino, CONTEXT_DIM), new_scheduler(dino), LatentSets(plain), dino)
+        task_of(toy_config(data, tmp_path, variant="dino"), width=7)
+    plain = write_toy_shards(tmp_path / "plain", features=False)
+    config = toy_config(plain, tmp_path, variant="dino")
+    sets = open_sets(config.data, ReadConfig(images=3))
+    with pytest.raises(UserError, match="no features, which variant 'dino' needs"):
+        ImageSetTask(new_model(config, CONTEXT_DIM), new_scheduler(config), sets, config)
+
+
+def test_missing_features_are_made_of_the_latents(data: Path, tmp_path: Path) -> None:
+    """Guards against M2M-DINO on latents alone that stops at the first batch, or attends to the latents themselves."""
+    plain = write_toy_shards(tmp_path / "plain", features=False)
+    task = task_of(toy_config(plain, tmp_path, variant="dino"))
+    latents, tokens = set_inputs(task.module, ENCODER, first_batch(task).sets, torch.device("cpu"))
+    assert torch.equal(tokens, ENCODER.tokens_of_latents(latents))

@@ -54,6 +54,9 @@ def init(
         ),
     ] = None,
     dtype: Annotated[Dtype | None, typer.Option(help="Type of the weights.  [default: the base's]")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=8, help="Pixels of a side that it will be trained on.  [default: the base's]")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws the new attention layers.")] = 0,
     verify: Annotated[
         bool,
@@ -78,7 +81,7 @@ def init(
         folder = find_base(base, status.update)
         if verify:
             check_sha256(folder, status.update)
-        pipe, counts = convert(folder, variant.value, encoder or DEFAULT_ENCODER, dtype, seed, status.update)
+        pipe, counts = convert(folder, variant.value, encoder or DEFAULT_ENCODER, dtype, seed, status.update, size)
         status.update(f"writing {out}")
         write(pipe, out)
     print(summary(counts))
@@ -86,7 +89,7 @@ def init(
 
 
 def convert(
-    folder: Path, variant: str, encoder: str, dtype: Dtype | None, seed: int, say: Say
+    folder: Path, variant: str, encoder: str, dtype: Dtype | None, seed: int, say: Say, size: int | None = None
 ) -> tuple[M2MPipeline, ParameterCounts]:
     """The pipeline of a base folder, nothing written yet. Raises UserError."""
     import torch
@@ -97,6 +100,7 @@ def convert(
     kind = getattr(torch, dtype.value) if dtype else None
     say(f"reading {folder}")
     scheduler, vae = ddim_scheduler(folder), load_vae(folder, kind)
+    side = None if size is None else latent_side(size, vae)
     vision: Any = None
     if variant == "dino":
         say(f"loading the vision encoder {encoder}")
@@ -104,8 +108,18 @@ def convert(
         # diffusers' own `to` warns of modules to be kept in float32, and lists none.
         torch.nn.Module.to(vision, kind)
     say(f"converting {folder / 'unet'}")
-    model, counts = convert_unet(folder, variant, vision.dim if vision is not None else None, seed, kind)
+    model, counts = convert_unet(folder, variant, vision.dim if vision is not None else None, seed, kind, side)
     return M2MPipeline(model, vae, scheduler, vision), counts
+
+
+def latent_side(size: int, vae: Any) -> int:
+    """Side of the latents of square images of `size` pixels. Raises UserError where that is no whole number."""
+    scale = 2 ** (len(vae.config.block_out_channels) - 1)
+    if size % scale:
+        raise UserError(
+            f"--size is {size}: the autoencoder makes latents {scale}x smaller, so use a multiple of {scale}"
+        )
+    return size // scale
 
 
 def write(pipe: M2MPipeline, out: Path) -> None:

@@ -37,7 +37,6 @@ COMMANDS = (
     Command("train", "m2m.cli.train:train", "Train a many-to-many model on image sets."),
     Command("train-autoencoder", "m2m.cli.train_autoencoder:train_autoencoder", "Train the tiny autoencoder."),
     Command("train-probe", "m2m.cli.train_probe:train_probe", "Train the classifier that judges images."),
-    Command("data world", "m2m.cli.data.world:data_world", "Render image sets of the tiny world."),
     Command("data captions", "m2m.cli.data.captions:data_captions", "Filter captions, and split them, for image sets."),
     Command("data build", "m2m.cli.data.build:data_build", "Make image sets from captions, as verified shards."),
     Command("data encode", "m2m.cli.data.encode:data_encode", "Turn shards of pictures into shards of latents."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -30,3 +31,18 @@ def load_autoencoder(folder: str | Path) -> Any:
 def weights_hash(folder: str | Path) -> str:
     """One sha256 over the safetensors files of a folder."""
     return sha256_of_files(sorted(Path(folder).glob("*.safetensors")))
+
+
+def vision_identity(name: str, encoder: Any) -> str:
+    """As "efficientnet-lite0 <sha256 over names and values of its weights>".
+
+    Values are rounded to half precision, in which pipelines are exported: they are the same encoder.
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    for key, tensor in sorted(encoder.state_dict().items()):
+        digest.update(key.encode())
+        rounded = tensor.half() if tensor.is_floating_point() else tensor
+        digest.update(rounded.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return f"{name} {digest.hexdigest()}".strip()

@@ -5,10 +5,12 @@ It stands here because it joins two parts that do not know each other: the train
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from m2m.data.worlds import World
 from m2m.evaluation.labelled import Labelled, LabelledStream
@@ -16,6 +18,10 @@ from m2m.evaluation.probe import TruthProbe
 from m2m.evaluation.probe_training import ProbeLossConfig, probe_loss
 from m2m.training.loop import LoopConfig
 from m2m.training.seeds import step_generator
+from m2m.training.task import Batch, Share, StepBatch
+from m2m.types import UserError
+
+PIXELS = "pixels"  # among the tensors of a batch; the others are labels, by attribute
 
 
 @dataclass(frozen=True)
@@ -41,23 +47,35 @@ class ProbeConfig(LoopConfig):
 
 
 def new_probe(config: ProbeConfig) -> TruthProbe:
-    """A probe with random weights for the config's world and size, on its device."""
+    """A probe with random weights for the config's world and size."""
     attributes = World.load(config.world).attributes
-    return TruthProbe(attributes=attributes, image_size=config.size, **config.model).to(config.device)
+    return TruthProbe(attributes=attributes, image_size=config.size, **config.model)
 
 
 class ProbeTask:
     """Labelled pictures in, classification loss out; batch and draws of a step are functions of (seed, step) alone."""
 
     def __init__(self, probe: TruthProbe, pictures: Labelled, config: ProbeConfig) -> None:
-        self.module = probe
+        self.module: nn.Module = probe
         self._stream = LabelledStream(pictures)
         self._config = config
 
-    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+    def accumulation(self, ranks: int) -> int:
+        """A step is one batch. Raises UserError for several processes."""
+        if ranks > 1:
+            raise UserError(f"the probe trains in one process, {ranks} were launched; start `m2m` itself")
+        return 1
+
+    def batches(self, step: int, cursor: dict[str, Any], share: Share) -> Iterator[StepBatch]:
+        """The pictures of this step, with the truth about them by attribute, and all that follow."""
+        for number in count(step):
+            pixels, labels = self._stream.batch(self._config.batch_images, self._config.seed, number)
+            yield StepBatch(number, {PIXELS: pixels, **labels})
+
+    def loss(self, module: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, float]]:
         """The loss of the pictures of this step, and the share of them that is right in each attribute."""
-        config = self._config
-        pixels, labels = self._stream.batch(config.batch_images, config.seed, step)
-        generator = step_generator(config.seed, step)
-        labels = {name: own.to(config.device) for name, own in labels.items()}
-        return probe_loss(self.module, pixels.to(config.device), labels, config.objective, generator)
+        device = next(module.parameters()).device
+        labels = {name: tensor.to(device) for name, tensor in batch.tensors().items()}
+        pixels = labels.pop(PIXELS)  # [M, 3, S, S]
+        assert isinstance(module, TruthProbe)  # one process alone: nothing is wrapped around it
+        return probe_loss(module, pixels, labels, self._config.objective, step_generator(self._config.seed, step))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from m2m.cli.training_run import end_of_run, print_progress
+from m2m.cli.training_run import end_of_run, shown_progress
 
 if TYPE_CHECKING:
     from m2m.cli.probe_task import ProbeConfig
@@ -48,15 +48,19 @@ def _run(config: ProbeConfig) -> TrainingResult:
     from m2m.config import config_dict, save_config
     from m2m.evaluation.labelled import LabelledConfig, labelled_folder
     from m2m.training.loop import train
+    from m2m.training.parallel import Processes
+    from m2m.training.watching import Work
 
     seen = LabelledConfig(config.world, config.images, config.size, config.seed)
     held_out = LabelledConfig(config.world, config.validation_images, config.size, config.seed + 1)
     pictures = labelled_folder(config.data, seen, config.workers, _print_rendered)
     tested = labelled_folder(config.validation, held_out, config.workers, _print_rendered)
-    torch.manual_seed(config.seed)
-    task = ProbeTask(new_probe(config), pictures, config)
-    save_config(config, Path(config.out) / "config.yaml")
-    result = train(task, config, config_dict(config), print_progress(config.batch_images))
+    with Processes(config) as processes, shown_progress("pictures") as report:
+        torch.manual_seed(config.seed)
+        task = ProbeTask(new_probe(config).to(processes.device), pictures, config)
+        task.accumulation(processes.ranks)  # several processes are refused before anything is written
+        save_config(config, Path(config.out) / "config.yaml")
+        result = train(task, config, config_dict(config), processes, report, work=Work(sets=config.batch_images))
     if not result.signal:
         _finish(result, tested, config)
     return result

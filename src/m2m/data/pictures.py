@@ -71,12 +71,16 @@ def to_square(image: Image.Image, size: int) -> Image.Image:
 
 def pixels_from_images(images: Sequence[Image.Image], size: int) -> Tensor:
     """Pictures of any size -> pixels float32 [N, 3, size, size] in [-1, 1]."""
+    squares = [np.asarray(to_square(to_rgb(image), size)) for image in images]
+    return to_pixels(np.stack(squares) if squares else np.empty((0, size, size, 3), np.uint8))
+
+
+def to_pixels(images: NDArray[np.uint8] | Tensor) -> Tensor:
+    """uint8 [..., H, W, 3], of numpy or torch -> pixels float32 [..., 3, H, W] in [-1, 1]."""
     import torch
 
-    squares = [np.asarray(to_square(to_rgb(image), size)) for image in images]
-    stacked = np.stack(squares) if squares else np.empty((0, size, size, 3), np.uint8)
-    channels_first = torch.from_numpy(stacked).permute(0, 3, 1, 2)
-    return channels_first.to(torch.float32) / 127.5 - 1
+    # In the steps of diffusers' VaeImageProcessor: the same pixels to the last bit.
+    return torch.as_tensor(images).movedim(-1, -3).float() / 255 * 2 - 1
 
 
 def images_from_pixels(pixels: Tensor) -> list[Image.Image]:

@@ -1,14 +1,25 @@
-"""The training objective (equation 5): predict the noise of every image of a set from the clean images before it."""
+"""The training objective (equation 5): predict the noise of every image of a set from the clean images before it.
+
+All randomness of a loss is in its ``Draws``, and those of a set come from a generator of its own. So a set's noise
+depends neither on its neighbours in the batch nor on how many processes share the step.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from diffusers.training_utils import compute_snr
 from einops import rearrange, repeat
-from torch import Tensor, nn
+from torch import Tensor
+
+from m2m.types import UserError
+
+PREDICTIONS = ("epsilon", "v_prediction")
 
 
 @dataclass(frozen=True)
@@ -20,22 +31,119 @@ class ObjectiveConfig:
         noise_draws: noisy copies of each image that share one clean pass.
         shared_timestep: one timestep for all images of a set instead of independent ones.
         context_noise: k > 0 noises the context at a timestep drawn from 0..k, and tells the model (M2M-Self).
+        min_snr_gamma: g > 0 caps the weight of low noise at signal-to-noise ratio g (Hang et al. 2023; usually 5).
+        random_set_length: each step takes only the first 2..N images of its sets, so that short sets are met too.
+        rollout_probability: chance of a step that one context image is the model's own sample: a guard against drift.
+        rollout_steps: DDIM steps of such a sample.
     """
 
     context_dropout: float = 0.1
     noise_draws: int = 1
     shared_timestep: bool = False
     context_noise: int = 0
+    min_snr_gamma: float = 0.0
+    random_set_length: bool = False
+    rollout_probability: float = 0.0
+    rollout_steps: int = 8
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Every random choice of one loss over B sets of N images with K noisy copies each; on the CPU.
+
+    Attributes:
+        timesteps: int64 ``[B, N*K]``, folded as ``(n k)``, in 0..T-1.
+        noise: float32 ``[B, N*K, C, h, w]``, standard normal.
+        keep: bool ``[B]``; False: the set loses its context.
+        levels, context_noise: timesteps ``[B, N]`` and noise ``[B, N, C, h, w]`` of the context; None: it stays clean.
+    """
+
+    timesteps: Tensor
+    noise: Tensor
+    keep: Tensor
+    levels: Tensor | None = None
+    context_noise: Tensor | None = None
+
+
+def check_objective(config: ObjectiveConfig, images: int, variant: str, scheduler: Any) -> None:
+    """Raise UserError for an option out of range, or one that ``images`` a set, ``variant`` or scheduler exclude."""
+    _check_prediction(scheduler.config)
+    horizon = scheduler.config.num_train_timesteps
+    most = horizon - scheduler.config.get("steps_offset", 0)
+    for_self = "use 0, for it is an option of M2M-Self: the features of M2M-DINO have no timestep"
+    rules = (
+        ("context_dropout", 0 <= config.context_dropout <= 1, "use 0 to 1"),
+        ("noise_draws", config.noise_draws >= 1, "use 1 or more"),
+        ("context_noise", 0 <= config.context_noise < horizon, f"use 0 (clean) to {horizon - 1}"),
+        ("context_noise", config.context_noise == 0 or variant == "self", for_self),
+        ("min_snr_gamma", 0 <= config.min_snr_gamma < math.inf, "use 0 (off) or more, usually 5"),
+        ("random_set_length", not config.random_set_length or images >= 3, "use false, or 3 or more images a set"),
+        ("rollout_probability", 0 <= config.rollout_probability <= 1, "use 0 to 1"),
+        ("rollout_probability", config.rollout_probability == 0 or images >= 3, "use 0, or 3 or more images a set"),
+        ("rollout_steps", 1 <= config.rollout_steps <= most, f"use 1 to {most}"),
+    )
+    for name, fits, advice in rules:
+        if not fits:
+            raise UserError(f"objective.{name} is {getattr(config, name)}: {advice}")
+
+
+def draw(
+    config: ObjectiveConfig,
+    horizon: int,
+    shape: Sequence[int],
+    generators: Sequence[torch.Generator],
+) -> Draws:
+    """The draws of B sets, each from its own CPU generator and from nothing else.
+
+    Args:
+        horizon: T, the scheduler's ``num_train_timesteps``.
+        shape: (N, C, h, w) of every set.
+        generators: one a set.
+    """
+    drawn = [_draw_set(config, horizon, shape, generator) for generator in generators]
+    timesteps, noise, keep = (torch.stack(parts) for parts in zip(*(one[:3] for one in drawn), strict=True))
+    if config.context_noise == 0:
+        return Draws(timesteps, noise, keep)
+    levels, context_noise = (torch.stack(parts) for parts in zip(*(one[3:] for one in drawn), strict=True))
+    return Draws(timesteps, noise, keep, levels, context_noise)
+
+
+def _draw_set(
+    config: ObjectiveConfig,
+    horizon: int,
+    shape: Sequence[int],
+    generator: torch.Generator,
+) -> tuple[Tensor, ...]:
+    """t ~ U(0, T) independent for every noisy image (or shared by the set's images), the noise, and the rest."""
+    images, copies = shape[0], config.noise_draws
+    own = 1 if config.shared_timestep else images
+    timesteps = torch.randint(0, horizon, (own, copies), generator=generator).expand(images, copies).flatten()  # [N*K]
+    noise = torch.randn((images * copies, *shape[1:]), generator=generator)  # [N*K, C, h, w]
+    keep = torch.rand((), generator=generator) >= config.context_dropout  # []
+    if config.context_noise == 0:
+        return timesteps, noise, keep
+    levels = torch.randint(0, config.context_noise + 1, (images,), generator=generator)  # [N]
+    return timesteps, noise, keep, levels, torch.randn(shape, generator=generator)
+
+
+def set_length(config: ObjectiveConfig, images: int, generator: torch.Generator) -> int:
+    """How many images of each set a step takes: all N, or 2..N of them with ``random_set_length``.
+
+    The step's generator decides, so that all sets of a step, on all processes, have one shape.
+    """
+    if not config.random_set_length:
+        return images
+    return int(torch.randint(2, images + 1, (), generator=generator))
 
 
 def training_loss(
-    model: nn.Module,
+    model: Callable[..., Tensor],
     scheduler: Any,
     latents: Tensor,
     context: Tensor,
     config: ObjectiveConfig,
-    generator: torch.Generator,
-) -> tuple[Tensor, dict[str, float]]:
+    draws: Draws,
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Equation 5, mean over images, in float32.
 
     Args:
@@ -43,36 +151,42 @@ def training_loss(
         scheduler: diffusers scheduler with ``add_noise``; its ``prediction_type`` says what is predicted.
         latents: ``[B, N, C, h, w]``, scaled.
         context: ``latents`` again for M2M-Self, vision tokens ``[B, N, S, D]`` for M2M-DINO.
-        generator: CPU generator; every random draw of the step comes from it.
+        draws: of these sets, from ``draw``.
 
     Returns:
-        The loss, and ``loss_first`` / ``loss_last``: the parts of the first image (no context) and the last one.
+        The loss, and ``loss_first`` / ``loss_last``: the parts of the first image (no context) and the last one,
+        detached and left on the device, for reading them makes the processor wait for it.
     """
-    sets, images = latents.shape[:2]
-    device, draws = latents.device, config.noise_draws
-    clean = repeat(latents, "b n c h w -> b (n k) c h w", k=draws)  # [B, N*K, C, h, w]
-    timesteps = _timesteps(sets, images, config, scheduler.config.num_train_timesteps, generator).to(device)
-    noise = torch.randn(clean.shape, generator=generator).to(device)  # [B, N*K, C, h, w]
-    noisy = add_noise(scheduler, clean, noise, timesteps)  # [B, N*K, C, h, w]
-    keep = torch.rand(sets, generator=generator) >= config.context_dropout  # [B]
+    errors = prediction_errors(model, scheduler, latents, context, draws)  # [B, N, K]
+    if config.min_snr_gamma > 0:
+        timesteps = draws.timesteps.to(latents.device).view_as(errors)  # [B, N, K]
+        errors = errors * min_snr_weights(scheduler, timesteps, config.min_snr_gamma)
+    per_image = errors.mean(dim=(0, 2))  # [N]
+    parts = per_image.detach()
+    return per_image.mean(), {"loss_first": parts[0], "loss_last": parts[-1]}
+
+
+def prediction_errors(
+    model: Callable[..., Tensor],
+    scheduler: Any,
+    latents: Tensor,
+    context: Tensor,
+    draws: Draws,
+) -> Tensor:
+    """The mean squared error of every noisy copy, ``[B, N, K]``, float32; arguments as in ``training_loss``."""
+    images, device = latents.shape[1], latents.device
+    timesteps = draws.timesteps.to(device)  # [B, N*K]
+    noise = draws.noise.to(device)  # [B, N*K, C, h, w]
+    clean = repeat(latents, "b n c h w -> b (n k) c h w", k=timesteps.shape[1] // images)  # [B, N*K, C, h, w]
     levels = None
-    if config.context_noise > 0:
-        levels = torch.randint(0, config.context_noise + 1, (sets, images), generator=generator).to(device)  # [B, N]
-        context = add_noise(
-            scheduler,
-            context,
-            torch.randn(context.shape, generator=generator).to(device),
-            levels,
-        )
-    predicted = model(noisy, context, timesteps, keep, levels)  # [B, N*K, C, h, w]
+    if draws.levels is not None and draws.context_noise is not None:
+        levels = draws.levels.to(device)  # [B, N]
+        context = add_noise(scheduler, context, draws.context_noise.to(device), levels)  # [B, N, C, h, w]
+    noisy = add_noise(scheduler, clean, noise, timesteps)  # [B, N*K, C, h, w]
+    predicted = model(noisy, context, timesteps, draws.keep, levels)  # [B, N*K, C, h, w]
     wanted = prediction_target(scheduler, clean, noise, timesteps)  # [B, N*K, C, h, w]
     errors = F.mse_loss(predicted.float(), wanted.float(), reduction="none")
-    per_image = rearrange(errors, "b (n k) c h w -> b n (k c h w)", n=images).mean(dim=(0, 2))  # [N]
-    parts = per_image.detach()
-    return per_image.mean(), {
-        "loss_first": parts[0].item(),
-        "loss_last": parts[-1].item(),
-    }
+    return rearrange(errors, "b (n k) c h w -> b n k (c h w)", n=images).mean(dim=-1)  # [B, N, K]
 
 
 def add_noise(scheduler: Any, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
@@ -83,24 +197,28 @@ def add_noise(scheduler: Any, clean: Tensor, noise: Tensor, timesteps: Tensor) -
 
 def prediction_target(scheduler: Any, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
     """What the model should say: the noise (epsilon, the paper), or the velocity of Salimans and Ho (2022)."""
-    kind = scheduler.config.prediction_type
-    if kind == "epsilon":
+    _check_prediction(scheduler.config)
+    if scheduler.config.prediction_type == "epsilon":
         return noise
-    if kind == "v_prediction":
-        target = scheduler.get_velocity(clean.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten())
-        return target.unflatten(0, clean.shape[:2])
-    raise ValueError(f"prediction_type {kind!r} cannot be trained: use epsilon or v_prediction")
+    target = scheduler.get_velocity(clean.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten())
+    return target.unflatten(0, clean.shape[:2])
 
 
-def _timesteps(
-    sets: int,
-    images: int,
-    config: ObjectiveConfig,
-    horizon: int,
-    generator: torch.Generator,
-) -> Tensor:
-    """t ~ U(0, T): independent for every noisy image, or one for all images of a set; ``[B, N*K]``."""
-    if config.shared_timestep:
-        drawn = torch.randint(0, horizon, (sets, config.noise_draws), generator=generator)
-        return repeat(drawn, "b k -> b (n k)", n=images)
-    return torch.randint(0, horizon, (sets, images * config.noise_draws), generator=generator)
+def min_snr_weights(scheduler: Any, timesteps: Tensor, gamma: float) -> Tensor:
+    """Hang et al. (2023), section 3.4, float32: min(SNR, g) / SNR for epsilon, min(SNR, g) / (SNR + 1) for v.
+
+    At SNR 0, the end of a zero-terminal schedule, the first is its limit 1, where the formula says 0 / 0; the second
+    is 0 there, so the last timestep alone trains nothing.
+    """
+    snr = compute_snr(scheduler, timesteps)
+    if scheduler.config.prediction_type == "epsilon":
+        return (gamma / snr).clamp(max=1)
+    return snr.clamp(max=gamma) / (snr + 1)
+
+
+def _check_prediction(config: Any) -> None:
+    kind = config.prediction_type
+    if kind not in PREDICTIONS:
+        raise UserError(f"prediction_type {kind!r} cannot be trained: use {' or '.join(PREDICTIONS)}")
+    if kind == "epsilon" and config.get("rescale_betas_zero_snr", False):
+        raise UserError("a zero-terminal schedule ends in pure noise, which epsilon cannot undo: use v_prediction")

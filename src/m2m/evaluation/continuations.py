@@ -19,12 +19,16 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """How the pipeline is called. guidance: None takes the pipeline's own; batch: sets of one call, of no influence."""
+    """How the pipeline is called. guidance: None takes the pipeline's own; batch: sets of one call, of no influence.
+
+    window: how many of the last images are attended to; None: all.
+    """
 
     steps: int = 50
     guidance: float | None = None
     batch: int = 20
     seed: int = 0
+    window: int | None = None
 
 
 def continuations(
@@ -78,6 +82,7 @@ def _sampled(
             num_images=images,
             num_inference_steps=config.steps,
             guidance_scale=config.guidance,
+            window=config.window,
             seed=config.seed,
             set_ids=ids[part],
             output_type="pt",

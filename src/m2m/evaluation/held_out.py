@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from m2m.data.set_writer import image_seeds
-from m2m.data.stored import to_pixels
+from m2m.data.pictures import to_pixels
 from m2m.data.worlds import Caption, World
+from m2m.data.worlds.rendering import image_seed
 from m2m.types import UserError
 
 
@@ -58,7 +58,7 @@ def held_out_sets(world: World, config: HeldOutConfig) -> list[HeldOutSet]:
 
 def _held_out_set(world: World, caption: Caption, index: int, config: HeldOutConfig) -> HeldOutSet:
     counts = [config.given, config.generated, config.reference]
-    seeds = image_seeds(config.seed, index, sum(counts))
+    seeds = [image_seed(config.seed, index, image) for image in range(sum(counts))]
     pixels = to_pixels(np.stack(world.sample_set(caption, seeds, config.size)))
     given, rendered, reference = pixels.split(counts)
     return HeldOutSet(caption, given, rendered, closest_pair(reference))

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2m.checkpoint import load_tensors, read_json, save_tensors, write_json
-from m2m.data.set_writer import render_sets
-from m2m.data.stored import EpochOrder, to_pixels
+from m2m.data.pictures import to_pixels
 from m2m.data.worlds import Caption, World
+from m2m.data.worlds.rendering import render_sets
 from m2m.data.worlds.vocabulary import ARTIST_STYLES
 from m2m.types import UserError
 
@@ -59,7 +60,7 @@ class Labelled:
 
     def pixels(self) -> Tensor:
         """All pictures as float32 [M, 3, S, S] in [-1, 1]."""
-        return to_pixels(self.images.numpy())
+        return to_pixels(self.images)
 
 
 class LabelledStream:
@@ -67,13 +68,22 @@ class LabelledStream:
 
     def __init__(self, labelled: Labelled) -> None:
         self._labelled = labelled
-        self._order = EpochOrder(len(labelled))
+        self._kept: tuple[tuple[int, int], NDArray[np.int64]] | None = None
 
     def batch(self, size: int, seed: int, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Pixels [size, 3, S, S] in [-1, 1] and labels by attribute, [size] each, of one step."""
-        chosen = [self._order.at(step * size + b, seed)[1] for b in range(size)]
+        chosen = [self._at(step * size + b, seed) for b in range(size)]
         labels = {name: own[chosen] for name, own in self._labelled.labels.items()}
-        return to_pixels(self._labelled.images[chosen].numpy()), labels
+        return to_pixels(self._labelled.images[chosen]), labels
+
+    def _at(self, position: int, seed: int) -> int:
+        """The picture at a position of the endless stream: every epoch shows each once, in an order of its own."""
+        epoch, place = divmod(position, len(self._labelled))
+        # The newest order is kept: nearly all steps lie within one epoch.
+        if self._kept is None or self._kept[0] != (seed, epoch):
+            order = np.random.default_rng((seed, 0, epoch)).permutation(len(self._labelled))
+            self._kept = ((seed, epoch), order)
+        return int(self._kept[1][place])
 
 
 def truth_captions(world: World, count: int, seed: int) -> list[Caption]:

@@ -104,8 +104,20 @@ class ContextReader:
         """Queries and result are ``[B*T*draws, L, heads, head_dim]``, folded as ``(b t k)``."""
         targets, draws, length = len(self._columns), self._draws, query.shape[1]
         query = rearrange(query, "(b t k) l h d -> t b h (k l) d", t=targets, k=draws)
-        attended = [_attend_column(layer, q, c) for q, c in zip(query, self._columns, strict=True)]
-        return rearrange(torch.stack(attended), "t b h (k l) d -> (b t k) l h d", l=length)
+        attended = torch.stack([_attend_column(layer, q, c) for q, c in zip(query, self._columns, strict=True)])
+        if torch.is_grad_enabled() and not any(any(column.counts) for column in self._columns):
+            attended = attended + self._hold(layer, query)
+        return rearrange(attended, "t b h (k l) d -> (b t k) l h d", l=length)
+
+    def _hold(self, layer: str, query: Tensor) -> Tensor:
+        """Zero, through which queries, keys and values that nobody reads still get a gradient, of zeros.
+
+        Processes that train together must all reduce the gradients of the same parameters (DDP, FSDP), also one that
+        dropped every context of its batch. The sum over no elements at all is zero even where they are NaN.
+        """
+        caches = {id(column.cache): column.cache for column in self._columns}.values()
+        recorded = [tensors[layer] for c in caches for tensors in (c.keys, c.values) if layer in tensors]
+        return torch.stack([tensor[:0].sum() for tensor in (query, *recorded)]).sum()
 
 
 def _attend_column(layer: str, query: Tensor, column: Column) -> Tensor:

@@ -63,6 +63,7 @@ def convert_unet(
     context_dim: int | None = None,
     seed: int = 0,
     dtype: torch.dtype | None = None,
+    sample_size: int | None = None,
 ) -> tuple[M2MModel, ParameterCounts]:
     """The M2M model of a base folder; equal to its base with the text attention left out, until it is trained.
 
@@ -73,11 +74,14 @@ def convert_unet(
         variant, context_dim: as in ``M2MModel``.
         seed: draws the queries, keys and values of Image-Set Attention.
         dtype: None keeps the base's.
+        sample_size: side of the latents that the model is for; None keeps the base's. No weight depends on it.
 
     Raises:
         UserError: no Stable Diffusion 1.x/2.x U-Net; a missing or left-over weight, or one of another shape.
     """
     config = unet_config(folder)
+    if sample_size is not None:
+        config["sample_size"] = sample_size
     with torch.device("meta"):
         base = UNet2DConditionModel.from_config(config)
         # By keyword: diffusers takes a positional argument for a default and leaves it out of a copied config.

@@ -1,8 +1,10 @@
 """The training loop that every part shares: the image-set models, the autoencoder, the probe.
 
-It knows a `Task` (a module and the loss of a step) and budgets; it stops at `steps`, after `minutes`, or on SIGTERM and
-SIGINT, always behind a whole step and with a checkpoint, and continues by itself where `out` holds one. The loss of a
-step must be a function of the weights, the step's number and torch's global generator: then stopping changes nothing.
+It knows a `Task` (a module, its batches and their loss) and budgets; it stops at `steps`, after `minutes`, or on
+SIGTERM and SIGINT, always with a checkpoint and never within a step, and continues by itself where `out` holds one. The
+loss of a micro-batch must be a function of the weights, the batch, the step's number and torch's global generator: then
+stopping changes nothing. One process runs it, or several together: they stop at the same step, and write one
+checkpoint.
 """
 
 from __future__ import annotations
@@ -10,21 +12,23 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from m2m.config import config_dict
 from m2m.signals import stop_signals
-from m2m.training.state import checkpoint_folder, checkpoints, load_checkpoint, save_checkpoint
-from m2m.training.step import Optimisation, StepConfig
+from m2m.training.guard import Guard
+from m2m.training.optimizer import StepConfig, check_step_config
+from m2m.training.parallel import Processes
+from m2m.training.preparing import prepare
+from m2m.training.state import Keep, Position, checkpoints, load_checkpoint, save_checkpoint
+from m2m.training.step import Optimisation, StepResult
+from m2m.training.task import Share, Task
+from m2m.training.watching import Check, Recorder, Report, Work
 from m2m.types import UserError
 
 
@@ -32,9 +36,14 @@ from m2m.types import UserError
 class LoopConfig(StepConfig):
     """Budget, places and reporting of a run.
 
-    out: folder of the run (checkpoints, TensorBoard, samples, resolved config). steps: its length, which the schedule
+    out: folder of the run (checkpoints, metrics, samples, resolved config). steps: its length, which the schedule
     needs; minutes: stop earlier than that, per call; 0 is no limit. branch: another run, or a checkpoint of it, to
-    start from when `out` holds no checkpoint yet. threads: of torch; 0 leaves them.
+    start from when `out` holds no checkpoint yet. keep_last: checkpoints that stay; keep_every: those of every so many
+    steps stay for good (0: none). threads: of torch; 0 leaves them. parallel: how several processes share the weights,
+    `ddp` (each holds all) or `fsdp` (each holds a part). compile: blocks of the U-Net, by torch.compile.
+    gradient_checkpointing: compute activations a second time instead of keeping them. tracker: where numbers go
+    (`tensorboard`, `wandb`, ..., or `none`). stop_after_nonfinite: so many steps in a row whose loss or gradient is not
+    finite end the run.
     """
 
     out: str = "runs/run"
@@ -42,36 +51,18 @@ class LoopConfig(StepConfig):
     minutes: float = 0.0
     checkpoint_every: int = 500
     keep_last: int = 2
+    keep_every: int = 0
     log_every: int = 20
     sample_every: int = 0
     seed: int = 0
     threads: int = 0
     device: str = "cpu"
     branch: str = ""
-
-
-class Task(Protocol):
-    """What is trained: `module`, on its device, and the loss of a step with logs (scalars, by name)."""
-
-    @property
-    def module(self) -> nn.Module:
-        """The parameters that move."""
-        ...
-
-    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        """The loss of step `step` (from 0), a scalar, and what to log beside it."""
-        ...
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Given to the `report` callback every `log_every` steps: means since the last report."""
-
-    step: int
-    steps: int
-    loss: float
-    logs: Mapping[str, float]
-    steps_per_second: float
+    parallel: str = "ddp"
+    compile: bool = False
+    gradient_checkpointing: bool = False
+    tracker: str = "tensorboard"
+    stop_after_nonfinite: int = 5
 
 
 @dataclass(frozen=True)
@@ -85,142 +76,153 @@ class TrainingResult:
     optimisation: Optimisation
 
 
-Report = Callable[[Progress], None]
-Samples = Callable[[int], Mapping[str, NDArray[np.uint8]]]
-
-
 def train(
-    task: Task,
+    task: Task[Any],
     config: LoopConfig,
     resolved: dict[str, Any],
+    processes: Processes,
     report: Report | None = None,
-    samples: Samples | None = None,
+    checks: Sequence[Check] = (),
+    work: Work | None = None,
 ) -> TrainingResult:
-    """Train `task` until a budget ends, with checkpoints, scalars and samples below `config.out`.
+    """Train `task` until a budget ends, with checkpoints, numbers and samples below `config.out`.
 
-    resolved: the whole config as plain values; a checkpoint of another one is refused.
-    samples: called every `sample_every` steps with the averaged weights in place; gives uint8 pictures [H, W, 3].
-    Raises UserError for such a checkpoint, an impossible schedule, or a loss that is no longer finite.
+    resolved: the whole config as plain values; a checkpoint of another one is refused. processes: all that were
+    launched; each of them calls this. checks: looked at with the averaged weights in place. work: what a step does, for
+    the speeds in the reports. Raises UserError for such a checkpoint, an impossible schedule or tracker, a module that
+    cannot do what the config asks, or losses that are no longer finite.
     """
-    _check_budget(config)
+    from accelerate.utils import set_seed
+
+    check_loop_config(config)
     if config.threads:
         torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    optimisation = Optimisation(task.module, config, config.steps)
-    start = _resume(optimisation, config, resolved)
+    set_seed(config.seed + processes.rank)  # what a module draws itself, dropout, differs between processes
+    prepare(task.module, config)
+    optimisation = Optimisation(task.module, config, config.steps, processes)
+    start, own = _resume(optimisation, config, resolved)
     task.module.train()
-    with _Recorder(config, report) as recorder, stop_signals() as stopped:
-        return _run(task, optimisation, config, resolved, start, recorder, samples, stopped)
+    with Recorder(config, processes, start.step, resolved, report, work) as recorder, stop_signals() as stopped:
+        return _Run(task, optimisation, config, resolved, recorder, checks, stopped).go(start, own)
 
 
-def _run(
-    task: Task,
-    optimisation: Optimisation,
-    config: LoopConfig,
-    resolved: dict[str, Any],
-    step: int,
-    recorder: _Recorder,
-    samples: Samples | None,
-    stopped: list[int],
-) -> TrainingResult:
-    deadline = time.monotonic() + 60 * config.minutes if config.minutes else math.inf
-    reason = "steps"
-    while step < config.steps:
-        loss, logs = optimisation.step(step, partial(task.loss, step))
-        step += 1
-        recorder.add(step, loss, logs)
-        if samples and config.sample_every and step % config.sample_every == 0:
-            _sample(optimisation, samples, step, recorder)
-        if step % config.checkpoint_every == 0:
-            recorder.flush()
-            save_checkpoint(config.out, optimisation, step, resolved, config.keep_last)
-        if stopped or time.monotonic() > deadline:
-            reason = signal.Signals(stopped[0]).name if stopped else "minutes"
-            break
-    recorder.flush()
-    last = checkpoint_folder(config.out, step)
-    if not last.exists():
-        save_checkpoint(config.out, optimisation, step, resolved, config.keep_last)
-    return TrainingResult(step, reason, stopped[0] if stopped else 0, last, optimisation)
+class _Run:
+    """The steps of one call."""
+
+    def __init__(
+        self,
+        task: Task[Any],
+        optimisation: Optimisation,
+        config: LoopConfig,
+        resolved: dict[str, Any],
+        recorder: Recorder,
+        checks: Sequence[Check],
+        stopped: list[int],
+    ) -> None:
+        self._task = task
+        self._optimisation = optimisation
+        self._processes = optimisation.processes
+        self._config = config
+        self._resolved = resolved
+        self._recorder = recorder
+        self._checks = [check for check in checks if check.every]
+        self._stopped = stopped
+        self._deadline = time.monotonic() + 60 * config.minutes if config.minutes else math.inf
+        self._guard = Guard(config.out, self._processes, config.stop_after_nonfinite)
+        self._reason, self._signal = "steps", 0
+
+    def go(self, start: Position, saved: Path | None) -> TrainingResult:
+        """All steps from `start`, of which `saved` is the checkpoint."""
+        self._position, self._saved = start, saved
+        if start.step < self._config.steps:
+            self._train()
+        self._recorder.flush()
+        return TrainingResult(self._position.step, self._reason, self._signal, self._save(), self._optimisation)
+
+    def _train(self) -> None:
+        accumulation = self._task.accumulation(self._processes.ranks)
+        share = Share(self._processes.rank, self._processes.ranks, accumulation)
+        batches = self._recorder.waiting(self._task.batches(self._position.step, self._position.cursor, share))
+        try:
+            while self._position.step < self._config.steps:
+                step = self._position.step
+                result = self._optimisation.step(step, batches, self._task.loss, accumulation, self._interrupted)
+                if result is not None:
+                    self._finish(result)
+                if self._must_stop():
+                    break
+        finally:
+            batches.close()
+
+    def _finish(self, result: StepResult) -> None:
+        """All that comes behind a step."""
+        step = self._position.step + 1
+        self._guard.check(step, result)
+        self._recorder.add(step, result.loss, result.logs, result.finite)
+        self._position, self._saved = Position(step, result.batches[-1].cursor), None
+        with self._recorder.paused():
+            self._check(step, [check for check in self._checks if step % check.every == 0])
+            if step % self._config.checkpoint_every == 0:
+                self._recorder.flush()
+                self._save()
+
+    def _check(self, step: int, due: Iterable[Check]) -> None:
+        if not due:
+            return
+        device = self._processes.device
+        # What a check draws must not move the generators that training draws from, or resuming would change the run.
+        with (
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
+            self._optimisation.averaged(),
+            self._processes.autocast(),
+            torch.no_grad(),
+        ):
+            for check in due:
+                if self._interrupted():
+                    return
+                self._recorder.checked(step, check.name, check.run(step))
+
+    def _save(self) -> Path:
+        """The checkpoint of where the run stands, written unless it is there."""
+        if self._saved is None:
+            keep = Keep(self._config.keep_last, self._config.keep_every)
+            state = self._optimisation, self._position, self._resolved
+            self._saved = save_checkpoint(self._config.out, *state, keep)
+        return self._saved
+
+    def _interrupted(self) -> bool:
+        """Whether a signal has reached any process; asked within a step, where the minutes may run over."""
+        return self._processes.any(bool(self._stopped))
+
+    def _must_stop(self) -> bool:
+        """Whether any process has a reason to stop; if so, all agree on it."""
+        if not self._processes.any(bool(self._stopped) or time.monotonic() > self._deadline):
+            return False
+        self._signal = max(self._processes.gather_objects(self._stopped[0] if self._stopped else 0))
+        self._reason = signal.Signals(self._signal).name if self._signal else "minutes"
+        return True
 
 
-def _check_budget(config: LoopConfig) -> None:
-    for name in ("steps", "checkpoint_every", "keep_last", "log_every"):
+def check_loop_config(config: LoopConfig) -> None:
+    """Raise UserError for an impossible budget, or anything that `check_step_config` refuses."""
+    check_step_config(config, config.steps)
+    for name in ("steps", "checkpoint_every", "keep_last", "log_every", "stop_after_nonfinite"):
         if getattr(config, name) < 1:
             raise UserError(f"{name} must be at least 1, it is {getattr(config, name)}")
-    if config.minutes < 0:
-        raise UserError(f"minutes must not be negative, it is {config.minutes}")
+    for name in ("minutes", "keep_every"):
+        if getattr(config, name) < 0:
+            raise UserError(f"{name} must not be negative, it is {getattr(config, name)}")
 
 
-def _resume(optimisation: Optimisation, config: LoopConfig, resolved: dict[str, Any]) -> int:
-    """The step to continue from: `out`'s newest checkpoint, else the branched-off one, else 0."""
+def _resume(optimisation: Optimisation, config: LoopConfig, resolved: dict[str, Any]) -> tuple[Position, Path | None]:
+    """Where to continue, and the checkpoint of `out` that holds it: `out`'s newest, else the branched-off one."""
     own = checkpoints(config.out)
     if own:
-        return load_checkpoint(own[-1], optimisation, resolved, config_dict(type(config)))
+        return load_checkpoint(own[-1], optimisation, resolved, config_dict(type(config))), own[-1]
     if not config.branch:
-        return 0
+        return Position(0, {}), None
     origin = Path(config.branch)
     folders = [origin] if (origin / "state.json").is_file() else checkpoints(origin)
     if not folders:
         raise UserError(f"branch: '{origin}' is no checkpoint and holds none")
-    return load_checkpoint(folders[-1], optimisation, resolved, branch=True)
-
-
-def _sample(optimisation: Optimisation, samples: Samples, step: int, recorder: _Recorder) -> None:
-    # What sampling draws must not move the generator that training draws from, or resuming would change the run.
-    with torch.random.fork_rng(), optimisation.averaged(), torch.no_grad():
-        recorder.pictures(step, samples(step))
-
-
-class _Recorder:
-    """Collects scalars, and hands means of them to TensorBoard and to the report callback."""
-
-    def __init__(self, config: LoopConfig, report: Report | None) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._config = config
-        self._report = report
-        self._writer = SummaryWriter(str(Path(config.out) / "tensorboard"))
-        self._losses: list[Tensor] = []
-        self._logs: list[dict[str, float]] = []
-        self._step = 0
-        self._since = time.monotonic()
-
-    def __enter__(self) -> _Recorder:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._writer.close()
-
-    def add(self, step: int, loss: Tensor, logs: dict[str, float]) -> None:
-        self._step = step
-        self._losses.append(loss)
-        self._logs.append(logs)
-        if step % self._config.log_every == 0:
-            self.flush()
-
-    def flush(self) -> None:
-        """Report what has gathered. Raises UserError for a loss that is not finite, before a checkpoint keeps it."""
-        if not self._losses:
-            return
-        loss = float(torch.stack(self._losses).float().mean())
-        if not math.isfinite(loss):
-            raise UserError(f"the loss is {loss} at step {self._step}: lower learning_rate, or use precision=float32")
-        logs = {name: float(np.mean([own[name] for own in self._logs if name in own])) for name in self._logs[-1]}
-        speed = len(self._losses) / max(1e-9, time.monotonic() - self._since)
-        for name, value in {"loss": loss, **logs, "steps_per_second": speed}.items():
-            self._writer.add_scalar(f"train/{name}", value, self._step)
-        if self._report:
-            self._report(Progress(self._step, self._config.steps, loss, logs, speed))
-        self._losses, self._logs, self._since = [], [], time.monotonic()
-
-    def pictures(self, step: int, pictures: Mapping[str, NDArray[np.uint8]]) -> None:
-        """Sample grids to TensorBoard and, as PNG, below `out/samples`."""
-        from PIL import Image
-
-        folder = Path(self._config.out) / "samples"
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, picture in pictures.items():
-            self._writer.add_image(name, picture, step, dataformats="HWC")
-            Image.fromarray(picture).save(folder / f"{name}-{step:08d}.png")
-        self._since = time.monotonic()
+    return load_checkpoint(folders[-1], optimisation, resolved, branch=True), None

@@ -1,46 +1,92 @@
 """The state of a run on disk: everything from which it continues as if it had never stopped.
 
 A checkpoint is one folder `checkpoints/step-00001000` with the module, the moving average, the optimiser and the random
-states as safetensors, and `state.json` (step, config, sizes of the files), which is written last. The folder is filled
-under a temporary name, flushed and renamed: a kill at any moment leaves the former checkpoint whole.
+states as safetensors, and `state.json` (step, cursor, config, size and checksum of each file), which is written last.
+The folder is filled under a temporary name, flushed and renamed: a kill at any moment, or a full disk, leaves the one
+before whole. Tensors are stored whole, whatever parts of them each process holds, and travel one at a time: another
+number of processes reads the same state, and none ever holds a second copy of it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from m2m.checkpoint import atomic_folder, check_names, load_module, load_tensors, read_json, save_tensors, write_json
-from m2m.training.step import Optimisation
+from m2m.checkpoint import STAGING_SUFFIX, atomic_folder, check_names, read_json, write_json
+from m2m.training.continuing import check_config, filled, same_order
+from m2m.training.parallel import gathered, placed
+from m2m.training.random_states import random_states, set_random_states
+from m2m.training.tensor_files import (
+    Form,
+    in_file_order,
+    open_tensors,
+    seal_of,
+    shapes_of,
+    tensor_bytes,
+    write_tensors,
+)
 from m2m.types import UserError
+
+if TYPE_CHECKING:
+    from m2m.training.parallel import Processes
+    from m2m.training.step import Optimisation
 
 MANIFEST = "state.json"
 FOLDER = "checkpoints"
+MODEL, AVERAGE, OPTIMIZER, RANDOM = (f"{name}.safetensors" for name in ("model", "ema", "optimizer", "random"))
 
-# What may differ between a checkpoint and the run that continues it: budgets, places and reporting.
-FREE_KEYS = frozenset(
-    "out minutes checkpoint_every keep_last log_every sample_every sample_steps sample_guidance "
-    "sample_guidance_interval threads device branch export validation workers".split()
-)
+T = TypeVar("T")
 
 
-def save_checkpoint(out: str | Path, optimisation: Optimisation, step: int, config: dict[str, Any], keep: int) -> Path:
-    """Write the state after `step` steps below `out`, then remove all but the newest `keep` checkpoints."""
-    folder = checkpoint_folder(out, step)
-    with atomic_folder(folder) as staged:
-        save_tensors(optimisation.module.state_dict(), staged / "model.safetensors")
-        save_tensors(_ema_tensors(optimisation), staged / "ema.safetensors")
-        save_tensors(_optimizer_tensors(optimisation), staged / "optimizer.safetensors")
-        save_tensors(_random_states(), staged / "random.safetensors")
-        sizes = {path.name: path.stat().st_size for path in sorted(staged.glob("*.safetensors"))}
-        write_json(staged / MANIFEST, {"step": step, "config": config, "files": sizes})
-    for old in checkpoints(out)[:-keep]:
-        shutil.rmtree(old)
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: behind `step` steps, and behind the samples that `cursor` says (empty: the step says it)."""
+
+    step: int
+    cursor: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Which checkpoints stay: the newest `last`, and for ever those of every `every`-th step (0: none)."""
+
+    last: int
+    every: int = 0
+
+
+class _Part(NamedTuple):
+    """A tensor to be stored: whole or sharded, or this process's part of one that is sharded as `like` is."""
+
+    tensor: Tensor
+    like: Tensor | None = None
+
+    @property
+    def form(self) -> Form:
+        return Form(self.tensor.dtype, tuple((self.tensor if self.like is None else self.like).shape))
+
+
+def save_checkpoint(
+    out: str | Path, optimisation: Optimisation, position: Position, config: dict[str, Any], keep: Keep
+) -> Path:
+    """Write the state at `position` below `out`, then remove the older checkpoints that need not stay.
+
+    All processes call it. Raises UserError, in every process, where it cannot be written; those before stay whole then.
+    """
+    folder = checkpoint_folder(out, position.step)
+    processes = optimisation.processes
+    files = _files(optimisation)
+    state = {"step": position.step, "cursor": position.cursor, "config": config, **_numbers(optimisation)}
+    _agreed(processes, lambda: _write(folder, files, state, processes.is_main))
+    if processes.is_main:
+        _remove_old(Path(out), keep)
     return folder
 
 
@@ -60,114 +106,215 @@ def load_checkpoint(
     config: dict[str, Any],
     defaults: dict[str, Any] | None = None,
     branch: bool = False,
-) -> int:
-    """Put a checkpoint's state into `optimisation` and the random generators; returns its step.
+) -> Position:
+    """Put a checkpoint's state into `optimisation` and the random generators; returns where it stands.
 
+    All processes call it, and all must see the folder; a process more than wrote it keeps the random state it has.
     defaults: values of settings that an older checkpoint does not name, for they did not exist yet.
     branch: another run starts from here, so its config may differ wherever the weights still fit.
-    Raises UserError for a damaged checkpoint and for one of another config, naming the keys that differ.
+    Raises UserError, in every process and before anything is loaded, for a damaged checkpoint and for one of another
+    config, naming the keys that differ, of other tensors, or of other frozen weights.
     """
     folder = Path(folder)
-    manifest = read_json(folder / MANIFEST)
-    _check_files(folder, manifest["files"])
-    if not branch:
-        _check_config(folder, _filled(manifest["config"], defaults or {}), config)
-    load_module(optimisation.module, folder / "model.safetensors")
-    _load_ema(optimisation, folder / "ema.safetensors", manifest["step"])
-    _load_optimizer(optimisation, folder / "optimizer.safetensors")
-    _load_random_states(folder / "random.safetensors")
-    return int(manifest["step"])
+    processes = optimisation.processes
+    frozen = frozen_digest(optimisation.module)
+
+    def check() -> dict[str, Any]:
+        state: dict[str, Any] = read_json(folder / MANIFEST)
+        _check_files(folder, state, checksums=processes.is_main)
+        if not branch:
+            check_config(folder, filled(state["config"], defaults or {}), config)
+        _check_tensors(folder, state, optimisation, frozen)
+        return state
+
+    state = _agreed(processes, check)
+    _load_module(optimisation.module, folder / MODEL)
+    _load_average(optimisation, folder / AVERAGE, state["step"])
+    _load_optimizer(optimisation, folder / OPTIMIZER, state.get("numbers", {}))
+    _load_random_states(folder / RANDOM, processes)
+    if processes.scaler and state.get("scaler"):
+        processes.scaler.load_state_dict(state["scaler"])
+    keeps_cursor = not branch or same_order(state["config"], config)
+    return Position(int(state["step"]), state.get("cursor", {}) if keeps_cursor else {})
 
 
-def differing_keys(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names of the keys, nested ones included, whose values differ; the free keys of a run are not compared."""
-    differing = []
-    for key in sorted(found.keys() | wanted.keys()):
-        ours, theirs = wanted.get(key), found.get(key)
-        if (not prefix and key in FREE_KEYS) or ours == theirs:
-            continue
-        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-            differing += differing_keys(theirs, ours, prefix=f"{prefix}{key}.")
-        else:
-            differing.append(f"{prefix}{key}")
-    return differing
+def frozen_digest(module: nn.Module) -> str:
+    """sha256 over names, types and values of the parameters that are not trained; empty where all are."""
+    frozen = [(name, parameter) for name, parameter in module.named_parameters() if not parameter.requires_grad]
+    digest = hashlib.sha256()
+    for name, parameter in frozen:
+        digest.update(f"{name} {parameter.dtype} {list(parameter.shape)}\n".encode())
+        digest.update(tensor_bytes(gathered(parameter)))
+    return digest.hexdigest() if frozen else ""
 
 
-def _check_config(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    differing = differing_keys(found, wanted)
-    # A constant rate does not know where the run ends, so its end may move.
-    if wanted.get("schedule") == "constant" and "steps" in differing:
-        differing.remove("steps")
-    if differing:
-        pairs = ", ".join(f"{key} was {_value(found, key)!r}, now {_value(wanted, key)!r}" for key in differing)
-        raise UserError(f"'{folder}' is of another config: {pairs}; give another out=, or branch={folder}")
+def _agreed(processes: Processes, action: Callable[[], T]) -> T:
+    """What `action` gives; if it fails in one process it fails in all, or the others would wait for it for ever."""
+    result, problem = None, ""
+    try:
+        result = action()
+    except UserError as error:
+        problem = str(error)
+    if problems := [text for text in processes.gather_objects(problem) if text]:
+        raise UserError(problems[0])
+    return result  # type: ignore[return-value]
 
 
-def _filled(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """`config` with the keys of `defaults`, nested ones included, that it lacks."""
-    filled = {**defaults, **config}
-    for key, default in defaults.items():
-        if isinstance(default, Mapping) and isinstance(config.get(key), Mapping):
-            filled[key] = _filled(config[key], default)
-    return filled
+def _files(optimisation: Optimisation) -> dict[str, dict[str, _Part]]:
+    """All that is stored as tensors: file -> name -> tensor."""
+    trained = optimisation.trained
+    average = {name: _Part(tensor, trained[name]) for name, tensor in optimisation.average.tensors().items()}
+    states = optimisation.processes.gather_objects(random_states(optimisation.processes.device))
+    return {
+        MODEL: {name: _Part(tensor) for name, tensor in _moving(optimisation.module).items()},
+        AVERAGE: average,
+        OPTIMIZER: {key: _Part(value) for key, value in _optimizer_state(optimisation, Tensor).items()},
+        RANDOM: {f"{kind}/{rank}": _Part(own[kind]) for rank, own in enumerate(states) for kind in own},
+    }
 
 
-def _value(config: Mapping[str, Any], dotted: str) -> Any:
-    value: Any = config
-    for key in dotted.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
+def _numbers(optimisation: Optimisation) -> dict[str, Any]:
+    """All else that the state has, but for step, cursor and config."""
+    scaler = optimisation.processes.scaler
+    return {
+        "optimizer": type(optimisation.optimizer).__name__,
+        "numbers": _optimizer_state(optimisation, (int, float)),
+        "scaler": scaler.state_dict() if scaler else {},
+        "frozen": frozen_digest(optimisation.module),
+    }
 
 
-def _check_files(folder: Path, sizes: dict[str, int]) -> None:
-    for name, size in sizes.items():
+def _moving(module: nn.Module) -> dict[str, Tensor]:
+    """The state dict without the parameters that are not trained."""
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    return {name: tensor for name, tensor in module.state_dict().items() if name not in frozen}
+
+
+def _optimizer_state(optimisation: Optimisation, kind: type | tuple[type, ...]) -> dict[str, Any]:
+    """The optimiser's values of a kind (tensors, numbers), flat: `exp_avg/<parameter>`, `step/<parameter>`."""
+    states = {name: optimisation.optimizer.state.get(p, {}) for name, p in optimisation.trained.items()}
+    return {f"{key}/{name}": v for name, own in states.items() for key, v in own.items() if isinstance(v, kind)}
+
+
+def _write(folder: Path, files: dict[str, dict[str, _Part]], state: dict[str, Any], is_main: bool) -> None:
+    """The main process writes; the others lend it their parts of the tensors. Raises UserError if that fails."""
+    whole = _whole_tensors(files)
+    try:
+        if is_main:
+            _remove_leftovers(folder.parent)
+            with atomic_folder(folder) as staged:
+                seals = {name: write_tensors(staged / name, _forms(parts), whole) for name, parts in files.items()}
+                sizes = {name: seal.size for name, seal in seals.items()}
+                checksums = {name: seal.crc32 for name, seal in seals.items()}
+                write_json(staged / MANIFEST, {**state, "files": sizes, "crc32": checksums})
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"checkpoint '{folder}' cannot be written: {reason}; those before it are whole") from error
+    finally:
+        # Gathering takes all processes: even where writing fails, each tensor has to be gone through.
+        deque(whole, maxlen=0)
+
+
+def _whole_tensors(files: dict[str, dict[str, _Part]]) -> Iterator[Tensor]:
+    for parts in files.values():
+        for name in in_file_order(_forms(parts)):
+            yield gathered(*parts[name])
+
+
+def _forms(parts: Mapping[str, _Part]) -> dict[str, Form]:
+    return {name: part.form for name, part in parts.items()}
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs have left half written, or half removed."""
+    without = (path for path in folder.glob("step-*") if not (path / MANIFEST).exists())
+    for path in (*folder.glob(f".step-*{STAGING_SUFFIX}"), *without):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_old(out: Path, keep: Keep) -> None:
+    for folder in checkpoints(out)[: -keep.last]:
+        if not (keep.every and int(folder.name.removeprefix("step-")) % keep.every == 0):
+            # First the manifest: half removed, it is none that a run would continue from.
+            (folder / MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_files(folder: Path, state: dict[str, Any], checksums: bool) -> None:
+    """Raise UserError for a file that is not as it was written. checksums: read all of it; older versions had none."""
+    remedy = f"remove '{folder}' to continue from an older one"
+    for name, size in state["files"].items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != size:
-            raise UserError(
-                f"'{path}' is damaged (expected {size} bytes); remove '{folder}' to continue from an older one"
-            )
+            raise UserError(f"'{path}' is damaged (expected {size} bytes); {remedy}")
+    for name, checksum in state.get("crc32", {}).items() if checksums else ():
+        if seal_of(folder / name).crc32 != checksum:
+            raise UserError(f"'{folder / name}' is damaged (its bytes are not those that were written); {remedy}")
 
 
-def _ema_tensors(optimisation: Optimisation) -> dict[str, Tensor]:
-    names = [name for name, _ in optimisation.module.named_parameters()]
-    return dict(zip(names, optimisation.ema.shadow_params, strict=True))
+def _check_tensors(folder: Path, state: dict[str, Any], optimisation: Optimisation, frozen: str) -> None:
+    """Raise UserError where the tensors are not those of this module and optimiser."""
+    trained = optimisation.trained
+    _check_shapes(folder / MODEL, _moving(optimisation.module))
+    _check_shapes(folder / AVERAGE, trained)
+    if state.get("frozen", "") != frozen:
+        raise UserError(f"'{folder}' belongs to other frozen weights: it was trained on another base than this run's")
+    stored, own = state.get("optimizer", "AdamW"), type(optimisation.optimizer).__name__
+    if stored != own:
+        raise UserError(f"'{folder}' holds the state of optimiser {stored}, this run has {own}")
+    # A parameter that no step has given a gradient yet has no state.
+    known = {key.split("/", 1)[1] for key in (*shapes_of(folder / OPTIMIZER), *state.get("numbers", {}))}
+    check_names(known | set(trained), trained, str(folder / OPTIMIZER))
 
 
-def _load_ema(optimisation: Optimisation, path: Path, step: int) -> None:
-    own = _ema_tensors(optimisation)
-    for name, tensor in load_tensors(path, expected=own).items():
-        own[name].copy_(tensor)
-    optimisation.ema.optimization_step = step
+def _check_shapes(path: Path, own: Mapping[str, Tensor]) -> None:
+    shapes = shapes_of(path)
+    check_names(shapes, own, str(path))
+    for name, tensor in own.items():
+        if shapes[name] != tuple(tensor.shape):
+            raise UserError(f"'{path}': '{name}' has shape {list(shapes[name])}, expected {list(tensor.shape)}")
 
 
-def _optimizer_tensors(optimisation: Optimisation) -> dict[str, Tensor]:
-    """The optimiser's state, flat: `exp_avg/<parameter>`, `exp_avg_sq/<parameter>`, `step/<parameter>`."""
-    state = optimisation.optimizer.state_dict()["state"]
-    return {f"{key}/{optimisation.names[i]}": value for i, own in state.items() for key, value in own.items()}
+@torch.no_grad()
+def _load_module(module: nn.Module, path: Path) -> None:
+    with open_tensors(path) as file:
+        for name, tensor in _moving(module).items():
+            tensor.copy_(placed(file.get_tensor(name), tensor))
 
 
-def _load_optimizer(optimisation: Optimisation, path: Path) -> None:
-    tensors = load_tensors(path)
-    kinds = sorted({name.split("/", 1)[0] for name in tensors})
-    # A parameter that no step has given a gradient yet has no state: all of its tensors are there, or none.
-    stored = {name.split("/", 1)[1] for name in tensors}
-    known = [name for name in optimisation.names if name in stored]
-    check_names(tensors, [f"{kind}/{name}" for kind in kinds for name in known], str(path))
-    index = {name: i for i, name in enumerate(optimisation.names)}
-    state = {index[name]: {kind: tensors[f"{kind}/{name}"] for kind in kinds} for name in known}
-    groups = optimisation.optimizer.state_dict()["param_groups"]
-    optimisation.optimizer.load_state_dict({"state": state, "param_groups": groups})
+def _load_average(optimisation: Optimisation, path: Path, step: int) -> None:
+    with open_tensors(path) as file:
+        stored = {name: placed(file.get_tensor(name), like) for name, like in optimisation.trained.items()}
+        optimisation.average.load(stored, step)
 
 
-def _random_states() -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
+def _load_optimizer(optimisation: Optimisation, path: Path, numbers: dict[str, int | float]) -> None:
+    # Not by its `load_state_dict`, which casts to the type of the parameter: 8-bit moments would become floats.
+    state = optimisation.optimizer.state
+    state.clear()
+    with open_tensors(path) as file:
+        for key in file.keys():  # noqa: SIM118  # no mapping
+            kind, name = key.split("/", 1)
+            parameter = optimisation.trained[name]
+            state[parameter][kind] = _state_tensor(file.get_tensor(key), parameter)
+    for key, number in numbers.items():
+        kind, name = key.split("/", 1)
+        state[optimisation.trained[name]][kind] = number
 
 
-def _load_random_states(path: Path) -> None:
-    states = load_tensors(path)
-    torch.set_rng_state(states["cpu"])
-    if torch.cuda.is_available() and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"])
+def _state_tensor(full: Tensor, parameter: Tensor) -> Tensor:
+    """A tensor of an optimiser's state in memory of its own (not the file's), laid out and sharded as its parameter."""
+    if full.shape != parameter.shape:
+        return full.to(parameter.device, copy=True)
+    return torch.empty_like(parameter, dtype=full.dtype, requires_grad=False).copy_(placed(full, parameter))
+
+
+def _load_random_states(path: Path, processes: Processes) -> None:
+    """A process that the checkpoint does not know keeps the state that its seed gave it."""
+    with open_tensors(path) as file:
+        names = {name: name.partition("/") for name in file.keys()}  # noqa: SIM118  # no mapping
+        # A version before had one process, and no rank in the names.
+        own = {
+            kind: file.get_tensor(name) for name, (kind, _, rank) in names.items() if int(rank or 0) == processes.rank
+        }
+    set_random_states(own, processes.device)

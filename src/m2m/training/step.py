@@ -1,126 +1,140 @@
-"""One optimisation step: loss, gradient, clipping, AdamW, moving average; and the learning rate of a step."""
+"""One optimisation step: micro-batches, gradient, clipping, optimiser, moving average; on every process alike."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from m2m.types import UserError
+from m2m.training.average import Average
+from m2m.training.optimizer import StepConfig, check_step_config, learning_rate, new_optimizer, trained_parameters
+from m2m.training.parallel import Processes, joined, mean_by_name
+from m2m.training.random_states import random_states, set_random_states
+from m2m.training.task import Batch
 
-SCHEDULES = ("constant", "cosine", "wsd")
-PRECISIONS = ("float32", "bfloat16")
-
-Loss = Callable[[], tuple[Tensor, dict[str, float]]]
+Logs = Mapping[str, float | Tensor]
+Loss = Callable[[nn.Module, Any, int], tuple[Tensor, Logs]]
 
 
 @dataclass(frozen=True)
-class StepConfig:
-    """How the weights move.
+class StepResult:
+    """What a step came to in this process.
 
-    learning_rate: its peak. schedule: after `warmup_steps` of linear warm-up `constant`; `cosine` to zero at `steps`;
-    or `wsd` (warm-up, stable, decay): constant until the last `cooldown_steps`, which fall to zero as 1 - sqrt. A trunk
-    that trains on over many sessions stays constant, and a branch of it (`branch=`) cools down to be shipped.
-    gradient_clip: largest gradient norm. ema_decay: ceiling of the moving average's decay; it ramps up as
-    (1 + step) / (10 + step), so that the average never spans more than a ninth of the run so far.
-    precision: `bfloat16` runs the loss under autocast; weights, optimiser and average stay float32.
+    loss: mean over its micro-batches, detached. logs: means of theirs, and the rate and norm of the step. finite: False
+    where a loss or gradient of any process was not, so that nothing moved. batches: the micro-batches.
     """
 
-    learning_rate: float = 1e-3
-    schedule: str = "constant"
-    warmup_steps: int = 100
-    cooldown_steps: int = 1000
-    weight_decay: float = 0.01
-    beta1: float = 0.9
-    beta2: float = 0.99
-    gradient_clip: float = 1.0
-    ema_decay: float = 0.9995
-    precision: str = "float32"
-
-
-def learning_rate(config: StepConfig, step: int, steps: int) -> float:
-    """The learning rate of step `step` (from 0) in a run of `steps`."""
-    warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    return config.learning_rate * warm * _decay(config, step, steps)
-
-
-def _decay(config: StepConfig, step: int, steps: int) -> float:
-    if config.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
-    if config.schedule == "wsd":
-        begin = steps - config.cooldown_steps
-        # 1 - sqrt: Haegele et al. 2024, "Scaling laws and compute-optimal training beyond fixed training durations".
-        return 1.0 if step < begin else 1 - math.sqrt(min(1.0, (step - begin) / config.cooldown_steps))
-    return 1.0
-
-
-def check_step_config(config: StepConfig, steps: int) -> None:
-    """Raise UserError for a schedule or precision that does not exist, or a cooldown longer than the run."""
-    if config.schedule not in SCHEDULES:
-        raise UserError(f"schedule '{config.schedule}' is not one of {', '.join(SCHEDULES)}")
-    if config.precision not in PRECISIONS:
-        raise UserError(f"precision '{config.precision}' is not one of {', '.join(PRECISIONS)}")
-    if config.schedule == "wsd" and not 1 <= config.cooldown_steps <= steps:
-        raise UserError(f"cooldown_steps must lie between 1 and steps ({steps}), it is {config.cooldown_steps}")
+    loss: Tensor
+    logs: Logs
+    finite: bool
+    batches: list[Batch]
 
 
 class Optimisation:
-    """Optimiser and moving average of one module, and the step that moves both.
+    """One module, its optimiser and moving average, and the step that moves them.
 
-    Attributes: module, optimizer (AdamW), ema (diffusers' EMAModel over all parameters), names (of the trained
-    parameters, in the order in which the optimiser counts them).
+    Attributes: module; wrapped (by `processes`; the same where one process works alone); trained (the parameters that
+    move, by name, in the order in which the optimiser counts them; sharded under FSDP); optimizer; average; processes.
     """
 
-    def __init__(self, module: nn.Module, config: StepConfig, steps: int) -> None:
+    def __init__(self, module: nn.Module, config: StepConfig, steps: int, processes: Processes) -> None:
         check_step_config(config, steps)
         self.module = module
-        self.config = config
-        self.steps = steps
-        trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-        # Weight decay is for matrices and kernels; gains and biases are left alone.
-        matrices = [(name, p) for name, p in trained if p.ndim > 1]
-        vectors = [(name, p) for name, p in trained if p.ndim <= 1]
-        self.names = [name for name, _ in matrices + vectors]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for _, p in matrices], "weight_decay": config.weight_decay},
-                {"params": [p for _, p in vectors], "weight_decay": 0.0},
-            ],
-            lr=config.learning_rate,
-            betas=(config.beta1, config.beta2),
-            fused=True,
-        )
-        self.ema = EMAModel(module.parameters(), decay=config.ema_decay, foreach=True)
-        self._device = next(module.parameters()).device.type
+        self.processes = processes
+        self.wrapped = processes.wrap(module)
+        # After wrapping, for FSDP puts sharded parameters in the place of those that it was given.
+        self.trained = trained_parameters(module)
+        self.optimizer = new_optimizer(self.trained, config)
+        self.average = Average(self.trained, config.ema_decay, config.ema_device)
+        self._config = config
+        self._steps = steps
 
-    def step(self, step: int, loss: Loss) -> tuple[Tensor, dict[str, float]]:
-        """Take step `step` (from 0); returns the loss (detached) and the logs of the loss, the rate and the norm."""
-        rate = learning_rate(self.config, step, self.steps)
+    def step(
+        self, step: int, batches: Iterator[Batch], loss: Loss, accumulation: int, interrupted: Callable[[], bool]
+    ) -> StepResult | None:
+        """Take step `step` (from 0) on the next `accumulation` micro-batches.
+
+        interrupted: asked between two of them, by all processes; if it says True nothing has changed (the random
+        generators included), None is returned, and the run should end. A loss or gradient that is not finite in any
+        process moves nothing in all of them.
+        """
+        rate = learning_rate(self._config, step, self._steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(self._device, dtype=torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            value, logs = loss()
-        value.backward()
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.config.gradient_clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.ema.step(self.module.parameters())
-        return value.detach(), {**logs, "learning_rate": rate, "gradient_norm": float(norm)}
+        before = random_states(self.processes.device) if accumulation > 1 else {}
+        taken: list[Batch] = []
+        losses: list[Tensor] = []
+        logs: list[Logs] = []
+        while len(taken) < accumulation:
+            if taken and interrupted():
+                self._drop_gradients()
+                set_random_states(before, self.processes.device)
+                return None
+            taken.append(next(batches))
+            value, own = self._backward(loss, taken[-1], step, 1 / accumulation, last=len(taken) == accumulation)
+            losses.append(value)
+            logs.append(own)
+        mean = torch.stack(losses).mean()
+        finite, moved = self._move(mean)
+        return StepResult(mean, {**mean_by_name(logs), "learning_rate": rate, **moved}, finite, taken)
 
     @contextmanager
     def averaged(self) -> Iterator[nn.Module]:
         """The module with its averaged weights in place, in eval mode; the trained ones return afterwards."""
         training = self.module.training
-        self.ema.store(self.module.parameters())
-        self.ema.copy_to(self.module.parameters())
-        self.module.eval()
-        try:
-            yield self.module
-        finally:
-            self.ema.restore(self.module.parameters())
-            self.module.train(training)
+        with self.average.averaged():
+            self.module.eval()
+            try:
+                yield self.module
+            finally:
+                self.processes.part(self.wrapped)
+                self.module.train(training)
+
+    def _backward(self, loss: Loss, batch: Batch, step: int, weight: float, last: bool) -> tuple[Tensor, Logs]:
+        """Add the gradient of one micro-batch, which counts for `weight` of the step; gives its loss and logs."""
+        with self.processes.sync(self.wrapped, last):
+            with self.processes.autocast():
+                value, logs = loss(self.wrapped, batch, step)
+            weighted = value * weight
+            (self.processes.scaler.scale(weighted) if self.processes.scaler else weighted).backward()
+        return value.detach().float(), logs
+
+    def _move(self, loss: Tensor) -> tuple[bool, dict[str, float]]:
+        """Move the weights along the gradients that lie ready; gives whether all was finite, and what to log."""
+        scaler = self.processes.scaler
+        scale = scaler.get_scale() if scaler else 1.0
+        total = self._gradient_norm() / scale
+        value, norm = torch.stack([loss, total]).tolist()
+        finite = not self.processes.any(not math.isfinite(value))
+        moves = finite and math.isfinite(norm)
+        if scaler and finite:
+            scaler.unscale_(self.optimizer)
+            scaler.update()
+        if moves:
+            self._clip(total)
+            self.optimizer.step()
+            self.average.step()
+        else:
+            self.average.skip()
+        self._drop_gradients()
+        # A gradient beyond float16 is a matter of the scale, until that has nothing left to give.
+        finite = moves or (finite and scaler is not None and scale >= 1)
+        return finite, {"gradient_norm": norm, **({"loss_scale": scale} if scaler else {})}
+
+    def _gradient_norm(self) -> Tensor:
+        """Norm of the gradient over all parameters and, where they are sharded, all processes: alike in each."""
+        gradients = [parameter.grad for parameter in self.trained.values() if parameter.grad is not None]
+        return joined(get_total_norm(gradients, foreach=True))
+
+    def _clip(self, norm: Tensor) -> None:
+        if self._config.gradient_clip:
+            clip_grads_with_norm_(self.trained.values(), self._config.gradient_clip, norm, foreach=True)
+
+    def _drop_gradients(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)

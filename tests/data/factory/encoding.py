@@ -61,11 +61,12 @@ def encode(source: Path | str, out: Path, encoder: Averages | None = None, **mor
     return encode_shards(ShardFolder(source), encoder or Averages(), EncodeSettings(out, threads=2), **more)
 
 
-def start_python(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """A Python process that runs `code`, with this tree to import from."""
+def start_python(code: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+    """A Python process that runs `code`, with this tree to import from. options: of Popen."""
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, **options)
 
 
 def start_encode(pictures: Path, out: Path, wait: float) -> subprocess.Popen[str]:

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from m2m.data.reading.dataset import ImageSetDataset
 from m2m.data.reading.image_set import ImageSetBatch
 from m2m.data.reading.order import Cursor, OrderConfig
+from m2m.data.reading.sets import SetData
 
 
 def load(
-    dataset: ImageSetDataset, batches: int | None = None, workers: int = 0, start: Cursor | None = None, **config: Any
+    dataset: SetData, batches: int | None = None, workers: int = 0, start: Cursor | None = None, **config: Any
 ) -> list[ImageSetBatch]:
     """Batches through a real DataLoader."""
     order = dataset.order(OrderConfig(**{"batch_sets": 6, "shuffle": 6, **config}), start)
@@ -29,5 +29,5 @@ def seen(batches: list[ImageSetBatch]) -> list[tuple[str, list[int]]]:
 
 def same(one: ImageSetBatch, other: ImageSetBatch) -> bool:
     assert one.images is not None and other.images is not None
-    names = (one.keys, one.captions, one.cursor) == (other.keys, other.captions, other.cursor)
+    names = (one.keys, one.captions, one.epochs, one.cursor) == (other.keys, other.captions, other.epochs, other.cursor)
     return names and torch.equal(one.numbers, other.numbers) and torch.equal(one.images, other.images)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from m2m.checkpoint import read_json
-from m2m.cli.parts import load_autoencoder, weights_hash
+from m2m.cli.parts import load_autoencoder, vision_identity, weights_hash
 from m2m.data.factory.encode import Arrays
 from m2m.data.reading.shard_files import ShardFolder
 from m2m.data.reading.stored_set import ENCODERS, StoredSet
+from m2m.training.encoding import SetEncoder
 from m2m.types import UserError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -48,16 +48,18 @@ class TorchSetEncoder:
             raise UserError(f"dtype '{dtype}' is unknown: use one of {', '.join(DTYPES)}")
         self.batch = batch
         self._size, self._resize, self._device = size, resize, torch.device(device)
-        self._vae = self._placed(load_autoencoder(autoencoder), dtype)
-        scale = 2 ** (len(self._vae.config.block_out_channels) - 1)
+        vae = self._placed(load_autoencoder(autoencoder), dtype)
+        scale = 2 ** (len(vae.config.block_out_channels) - 1)
         if size % scale:
             raise UserError(f"pictures of {size} pixels cannot be encoded: the side must be a multiple of {scale}")
         self._processor = VaeImageProcessor(vae_scale_factor=scale, resample="lanczos")
-        self._vision = _vision_encoder(features)
-        encoders = {"latents": weights_hash(autoencoder), "features": _name_and_hash(features, self._vision)}
+        vision = _vision_encoder(features)
+        encoders = {
+            "latents": weights_hash(autoencoder),
+            "features": None if vision is None else vision_identity(str(features), vision),
+        }
         self._settings = {ENCODERS: encoders, "size": size, "dtype": dtype}
-        if self._vision is not None:
-            self._placed(self._vision, dtype)
+        self._encoder = SetEncoder(vae, None if vision is None else self._placed(vision, dtype), batch)
 
     def settings(self) -> dict[str, Any]:
         """What shapes the arrays; weights by their hash, the same hash as `m2m train` compares."""
@@ -75,15 +77,12 @@ class TorchSetEncoder:
             picture = self._processor.resize(picture, size, size, resize_mode="crop")
         return np.asarray(picture)
 
-    @torch.no_grad()
     def encode(self, pictures: NDArray[np.uint8]) -> Arrays:
         """[M, H, W, 3] -> "latents" [M, C, h, w] and, with a vision encoder, "features" [M, S, D]."""
-        pixels = torch.from_numpy(pictures).to(self._device).permute(0, 3, 1, 2)  # [M, 3, H, W] in 0..255
-        pixels = pixels.float() / 255 * 2 - 1  # [M, 3, H, W] in [-1, 1]
-        latents = self._vae.encode(pixels.to(self._vae.dtype)).latent_dist.mode()  # [M, C, h, w]
-        arrays = {"latents": _half(latents.float() * self._vae.config.scaling_factor)}
-        if self._vision is not None:
-            arrays["features"] = _half(self._vision.encode(pixels[None])[0])  # [M, S, D]
+        one_set = torch.from_numpy(pictures)[None].to(self._device)  # [1, M, H, W, 3]
+        arrays = {"latents": _half(self._encoder.latents(one_set)[0])}
+        if self._encoder.decodes:
+            arrays["features"] = _half(self._encoder.tokens(one_set)[0])
         return arrays
 
     def _placed(self, module: Any, dtype: str) -> Any:
@@ -123,17 +122,6 @@ def _vision_encoder(name: str | None) -> Any:
     from m2m.model.encoders import build_encoder
 
     return None if name is None else build_encoder(name)
-
-
-def _name_and_hash(name: str | None, module: nn.Module | None) -> str | None:
-    """As "efficientnet-lite0 <sha256 over names and values of its weights>"."""
-    if module is None:
-        return None
-    digest = hashlib.sha256()
-    for key, tensor in sorted(module.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return f"{name} {digest.hexdigest()}"
 
 
 def _half(tensor: Tensor) -> NDArray[np.float16]:

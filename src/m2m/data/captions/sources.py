@@ -19,9 +19,9 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 from m2m.checkpoint import sha256_of_files
 from m2m.data.captions.store import import_parquet
+from m2m.data.worlds.specs import WORLD, WorldSpec, is_world
 from m2m.types import UserError
 
-WORLD = "world:"
 PACKED = (".tsv", ".txt")  # these also as .tsv.gz, .txt.gz
 FORMS = (*PACKED, ".parquet")
 CAPTION_NAMES = ("caption", "text")
@@ -55,7 +55,7 @@ def read_captions(spec: str | Path, progress: Fraction | None = None) -> Iterato
     Raises UserError for a source that is missing, of an unknown form, broken or cut off.
     """
     report = progress or (lambda fraction: None)
-    if str(spec).startswith(WORLD):
+    if is_world(spec):
         return _world_captions(str(spec))
     path = check_source(spec)
     form = _form(path)
@@ -80,9 +80,8 @@ def check_source(spec: str | Path) -> Path:
 
 def source_identity(spec: str | Path) -> dict[str, str]:
     """What a source is, wherever it lies: its form and its content's hash, or the world's own name for it."""
-    if str(spec).startswith(WORLD):
-        name, split, count, seed = _parse_world(str(spec))
-        return {"form": "world", "captions": f"{name}:{split}:{count}:{seed}"}
+    if is_world(spec):
+        return {"form": "world", "captions": str(WorldSpec.parse(str(spec))).removeprefix(WORLD)}
     path = check_source(spec)
     return {"form": _form(path), "sha256": sha256_of_files([path])}
 
@@ -218,16 +217,5 @@ def _column_captions(column: Any, pyarrow: Any) -> Iterator[RawCaption]:
 
 def _world_captions(spec: str) -> Iterator[RawCaption]:
     """Captions of the tiny world. They are drawn all at once, some 500 bytes of memory each."""
-    from m2m.data.worlds import World
-
-    name, split, count, seed = _parse_world(spec)
-    for caption in World.load(name).captions(split, count, seed):
+    for caption in WorldSpec.parse(spec).captions():
         yield RawCaption(caption.text)
-
-
-def _parse_world(spec: str) -> tuple[str, str, int, int]:
-    words = spec.removeprefix(WORLD).split(":")
-    numbers = words[2:]
-    if len(words) not in (3, 4) or not all(word.isascii() and word.isdigit() for word in numbers):
-        raise UserError(f"captions '{spec}': write world:NAME:SPLIT:COUNT or world:NAME:SPLIT:COUNT:SEED")
-    return words[0], words[1], int(numbers[0]), int(numbers[1]) if len(numbers) > 1 else 0

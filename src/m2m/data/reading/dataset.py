@@ -16,17 +16,17 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
-from m2m.data.reading.image_set import ImageSet, ImageSetBatch, stack_sets
-from m2m.data.reading.order import BatchPlan, Cursor, OrderConfig, SetOrder
+from m2m.data.reading.image_set import ImageSet
+from m2m.data.reading.order import Cursor, OrderConfig, SetOrder
+from m2m.data.reading.sets import SetData
 from m2m.data.reading.shard_files import Address, ShardCache, ShardFolder, find_folders
 from m2m.data.reading.shard_groups import OpenGroup, groups_of
-from m2m.data.reading.stored_set import ENCODERS, FEATURES, LATENTS, StoredSet
+from m2m.data.reading.stored_set import ENCODERS, FEATURES, LATENTS
 from m2m.types import UserError
 
 OPEN_GROUPS = 64  # shards (and their slices) that a process keeps open; a shuffle block of 1000 sets lies in about ten
@@ -63,8 +63,20 @@ class ReadConfig:
         if self.too_few not in ("error", "skip"):
             raise UserError(f"too_few is '{self.too_few}': use 'error' or 'skip'")
 
+    def draw(self, numbers: Sequence[int], epoch: int, key: str, where: str) -> tuple[int, ...]:
+        """N of a set's image numbers, a function of (seed, epoch, key). Raises UserError, at `where`, for too few."""
+        if len(numbers) < (self.images or 1):
+            raise UserError(
+                f"{where} has {len(numbers)} images, {self.images or 1} are wanted; ask for fewer, or leave such sets "
+                "out (too_few='skip')"
+            )
+        seed = hashlib.blake2b(f"{self.seed}/{epoch}/{key}".encode(), digest_size=8).digest()
+        order = np.random.default_rng(int.from_bytes(seed, "big")).permutation(numbers)
+        drawn = order[: self.images].tolist()
+        return tuple(sorted(drawn) if self.ordered else drawn)
 
-class ImageSetDataset(Dataset[ImageSet]):
+
+class ImageSetDataset(SetData):
     """The sets of one or more folders of shards, numbered through; map-style.
 
     `dataset[i]` is the ImageSet number i as epoch 0 sees it. With a `SetOrder` as the sampler, a `DataLoader` gets an
@@ -113,27 +125,13 @@ class ImageSetDataset(Dataset[ImageSet]):
         """How many sets, those included that are left out for too few images."""
         return self._length
 
-    @overload
-    def __getitem__(self, index: int) -> ImageSet: ...
-    @overload
-    def __getitem__(self, index: BatchPlan) -> ImageSetBatch: ...
-    def __getitem__(self, index: int | BatchPlan) -> ImageSet | ImageSetBatch:
-        if isinstance(index, BatchPlan):
-            return stack_sets([self.visit(visit.index, visit.epoch) for visit in index.visits], index.cursor)
-        return self.visit(index, epoch=0)
-
     def visit(self, index: int, epoch: int) -> ImageSet:
         """Set number `index` with the images that this epoch draws. Raises ShardError for damage."""
         if not 0 <= index < len(self):
             raise IndexError(f"there is no set {index} among {len(self)}")
         number = self._group_of(index)
         stored = self._opened(number).stored(index - self._groups[number].start)
-        if len(stored.numbers) < (self.config.images or 1):
-            raise UserError(
-                f"{stored.where} has {len(stored.numbers)} images, {self.config.images or 1} are wanted; ask for "
-                "fewer, or leave such sets out (too_few='skip')"
-            )
-        numbers = self._drawn(stored, epoch)
+        numbers = self.config.draw(stored.numbers, epoch, stored.key, stored.where)
         if stored.encoded:
             latents, features = stored.array(LATENTS, numbers), stored.array(FEATURES, numbers)
             return ImageSet(stored.key, stored.caption, numbers, latents=latents, features=features)
@@ -150,13 +148,6 @@ class ImageSetDataset(Dataset[ImageSet]):
 
     def _group_of(self, index: int) -> int:
         return int(np.searchsorted(self._starts, index, side="right")) - 1
-
-    def _drawn(self, stored: StoredSet, epoch: int) -> tuple[int, ...]:
-        """N of the set's images, a function of (seed, epoch, key)."""
-        seed = hashlib.blake2b(f"{self.config.seed}/{epoch}/{stored.key}".encode(), digest_size=8).digest()
-        order = np.random.default_rng(int.from_bytes(seed, "big")).permutation(stored.numbers)
-        drawn = order[: self.config.images].tolist()
-        return tuple(sorted(drawn) if self.config.ordered else drawn)
 
     def _opened(self, number: int) -> OpenGroup:
         """The open shards of group `number`; those that were not read for longest are closed."""

@@ -38,10 +38,12 @@ class ImageSet:
 class ImageSetBatch:
     """Sets of equal shape. images: uint8 [B, N, H, W, 3]; latents: [B, N, C, h, w] and features: [B, N, S, D], float16.
 
-    numbers: int64 [B, N]. cursor: where to go on behind this batch; None outside of an order.
+    numbers: int64 [B, N]. epochs: the epoch in which each set was visited; with its key it says what was drawn of it.
+    cursor: where to go on behind this batch; None outside of an order.
     """
 
     keys: tuple[str, ...]
+    epochs: tuple[int, ...]
     captions: tuple[str, ...]
     numbers: Tensor
     images: Tensor | None
@@ -55,12 +57,18 @@ class ImageSetBatch:
         return replace(self, **{name: tensor.pin_memory() for name, tensor in tensors.items() if tensor is not None})
 
 
-def stack_sets(sets: Sequence[ImageSet], cursor: Cursor | None = None) -> ImageSetBatch:
-    """One batch of sets. Raises UserError where they differ in shape or kind, naming two that do."""
+def stack_sets(
+    sets: Sequence[ImageSet], cursor: Cursor | None = None, epochs: Sequence[int] | None = None
+) -> ImageSetBatch:
+    """One batch of sets, of epoch 0 unless `epochs` says which each is of.
+
+    Raises UserError where they differ in shape or kind, naming two that do.
+    """
     arrays: dict[str, Tensor | None] = {name: _stacked(sets, name) for name in ARRAYS}
     numbers = torch.tensor([one.numbers for one in sets])
     return ImageSetBatch(
         keys=tuple(one.key for one in sets),
+        epochs=tuple(epochs) if epochs is not None else (0,) * len(sets),
         captions=tuple(one.caption for one in sets),
         numbers=numbers,
         cursor=cursor,

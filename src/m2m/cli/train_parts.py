@@ -1,0 +1,143 @@
+"""What `m2m train` puts together from its settings: the data, the pipeline around what is trained, and the checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from m2m.types import UserError
+
+if TYPE_CHECKING:
+    from m2m.data.reading.sets import SetData
+    from m2m.pipeline import M2MPipeline
+    from m2m.training.encoding import SetEncoder
+    from m2m.training.image_sets import TrainConfig
+    from m2m.training.watching import Check
+
+
+def open_training_sets(config: TrainConfig) -> SetData:
+    """The sets that `config.data` names, `images_per_set` images of each. Raises UserError, also for too few images."""
+    from m2m.data.reading.dataset import ReadConfig
+    from m2m.data.reading.sets import open_sets
+
+    read = ReadConfig(images=config.images_per_set, seed=config.seed, too_few=config.too_few)
+    data = open_sets(config.data, read, config.cache or None)
+    if len(data) < config.batch_sets:
+        raise UserError(f"data '{config.data}' has {len(data)} sets; {config.batch_sets} sets a batch are wanted")
+    return data
+
+
+def build_pipeline(config: TrainConfig, data: SetData, device: Any) -> M2MPipeline:
+    """What is trained, among all that samples and the export need: of `base`, or new with the named parts.
+
+    Raises UserError for a part that is missing or was not the one that encoded the data.
+    """
+    pipe = _of_base(config, device) if config.base else _new(config, data)
+    _check_encoders(config, pipe, data)
+    return pipe.to(device)
+
+
+def encoder_of(pipe: M2MPipeline) -> SetEncoder:
+    """Pictures to latents and tokens, as the pipeline does it."""
+    from m2m.training.encoding import SetEncoder
+
+    return SetEncoder(pipe.vae, pipe.vision_encoder)
+
+
+def training_checks(pipe: M2MPipeline, encoder: SetEncoder, config: TrainConfig) -> list[Check]:
+    """What is looked at on the way: validation losses, and grids of samples."""
+    from m2m.cli.exporting import sample_grids
+    from m2m.training.watching import Check
+
+    checks = []
+    if config.validation and config.validate_every:
+        checks.append(Check("validation", config.validate_every, _validation_losses(pipe, encoder, config)))
+    if config.validation and config.sample_every:
+        grids = sample_grids(pipe, config.validation, config.sample_steps, config.sample_guidance)
+        checks.append(Check("samples", config.sample_every, grids))
+    return checks
+
+
+def _of_base(config: TrainConfig, device: Any) -> M2MPipeline:
+    from m2m.cli.models import find_model, load_pipeline
+    from m2m.training.image_sets import with_zero_terminal_snr
+
+    pipe = load_pipeline(find_model(config.base), str(device))
+    found = pipe.model.config.variant
+    if config.variant and config.variant != found:
+        raise UserError(f"base '{config.base}' is of variant '{found}', the settings say '{config.variant}'")
+    if config.unet or config.scheduler:
+        raise UserError("base= brings its own U-Net and scheduler: leave out unet and scheduler, or base")
+    if config.null_context:
+        pipe.model.register_to_config(null_context=config.null_context)
+    pipe.register_modules(scheduler=with_zero_terminal_snr(pipe.scheduler, config.zero_terminal_snr))
+    return pipe
+
+
+def _new(config: TrainConfig, data: SetData) -> M2MPipeline:
+    from m2m.cli.parts import load_autoencoder
+    from m2m.pipeline import M2MPipeline
+    from m2m.training.image_sets import new_model, new_scheduler
+
+    if not config.autoencoder:
+        raise UserError("give autoencoder=DIR, the one that encoded the data, or base=DIR, a pipeline to start from")
+    vision_encoder = _vision_encoder(config)
+    return M2MPipeline(
+        model=new_model(config, vision_encoder.dim if vision_encoder else None),
+        vae=load_autoencoder(config.autoencoder),
+        scheduler=new_scheduler(config),
+        vision_encoder=vision_encoder,
+        default_guidance_scale=config.sample_guidance,
+        default_guidance_interval=config.sample_guidance_interval,
+    )
+
+
+def _vision_encoder(config: TrainConfig) -> Any:
+    if config.variant != "dino":
+        return None
+    if not config.vision_encoder:
+        raise UserError("variant 'dino' needs vision_encoder=NAME, the one that encoded the data")
+    from m2m.model.encoders import build_encoder
+
+    return build_encoder(config.vision_encoder)
+
+
+def _check_encoders(config: TrainConfig, pipe: M2MPipeline, data: SetData) -> None:
+    """Latents that another autoencoder made look alike and are not: compare the hashes that the data names."""
+    from m2m.cli.models import find_model
+    from m2m.cli.parts import vision_identity, weights_hash
+
+    if data.encoders is None:
+        return
+    folder = find_model(config.base).path / "vae" if config.base else Path(config.autoencoder)
+    if data.encoders["latents"] != weights_hash(folder):
+        raise UserError(f"autoencoder '{folder}' is not the one that encoded '{config.data}'")
+    if pipe.vision_encoder is not None and data.encoders.get("features"):
+        own = vision_identity("", pipe.vision_encoder).split()[-1]
+        if data.encoders["features"].split()[-1] != own:
+            raise UserError(f"the vision encoder is not the one that made the features of '{config.data}'")
+
+
+def _validation_losses(
+    pipe: M2MPipeline, encoder: SetEncoder, config: TrainConfig
+) -> Callable[[int], Mapping[str, float]]:
+    """A function that measures the validation losses, always on the same images with the same noise."""
+    import torch
+
+    from m2m.data.reading.dataset import ReadConfig
+    from m2m.data.reading.image_set import stack_sets
+    from m2m.data.reading.sets import open_sets
+    from m2m.training.image_sets import set_inputs
+    from m2m.training.validation import validation_losses
+
+    held_out = open_sets(config.validation, ReadConfig(images=config.images_per_set, seed=config.seed))
+    sets = stack_sets([held_out[i] for i in range(min(len(held_out), config.validation_sets))])
+    latents, context = set_inputs(pipe.model, encoder, sets, torch.device("cpu"))
+
+    at_once = config.micro_batch_sets or config.batch_sets
+
+    def losses(step: int) -> Mapping[str, float]:
+        return validation_losses(pipe.model, pipe.scheduler, latents, context, batch_sets=at_once)
+
+    return losses
