@@ -257,7 +257,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=3, help="images a set")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--trainable", default="image_set_attention", choices=TRAINABLE)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"), help="precision of the run")
     parser.add_argument("--no-checkpointing", action="store_true", help="keep all activations")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")

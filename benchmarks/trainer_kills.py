@@ -149,7 +149,8 @@ def fill_disk(scene: Scene, count: int, draw: random.Random) -> tuple[list[Stop]
         while len(done) < count:
             process, before, start = scene.start(run), run.kept(), time.monotonic()
             wait(process, lambda: run.kept() > before)  # noqa: B023  # called within this turn of the loop
-            if process.poll() is not None:
+            # Behind the last step no further checkpoint is written: that run has ended, even if it is still there.
+            if process.poll() is not None or run.kept() == scene.steps:
                 misses += _finished(scene, run, process)
                 shutil.rmtree(run.folder)
                 run = scene.run(f"disk/full-{len(done)}")

@@ -122,3 +122,15 @@ def test_a_user_error_is_one_line_even_if_a_name_has_a_newline(
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
     assert captured.err.startswith("m2m: ") and "does not exist" in captured.err
+
+
+def test_a_disk_without_room_is_one_line(tmp_path: Path) -> None:
+    """Bug: a traceback, and exit code 1, for a full disk. A limit on the size of files fails as one does."""
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64)); "
+        "from m2m.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    arguments = ["data", "captions", "world:mini:train:50", "--out", str(tmp_path / "captions")]
+    run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment())
+    assert run.returncode == 2 and "cannot be written: File too large" in run.stderr, run.stderr
+    assert not (tmp_path / "captions").exists()

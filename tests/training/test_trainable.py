@@ -84,6 +84,17 @@ def test_frozen_vectors_stay_float32(trainable: str) -> None:
         assert parameter.requires_grad == (".attn2." in name or ".lora_" in name), name
 
 
+def test_names_of_the_state() -> None:
+    """Bug: a checkpoint of names that no other run has; or an adapter on a layer that is trained whole."""
+    plain = set(tiny_model("self").state_dict())
+    assert set(adapted("self", "image_set_attention").state_dict()) == plain
+    names = set(adapted("self", "lora").state_dict())
+    adapters = {name for name in names if ".lora_" in name}
+    assert {name.replace(".base_layer", "") for name in names - adapters} == plain
+    layers = {name.split(".transformer_blocks.0.")[1].split(".lora_")[0] for name in adapters}
+    assert layers == {"attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "ff.net.0.proj", "ff.net.2"}
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("trainable", TRAINABLE)
 def test_what_is_trained_moves_and_what_is_frozen_does_not(variant: str, trainable: str) -> None:

@@ -21,7 +21,7 @@ from m2m.training.loop import LoopConfig
 from m2m.training.parallel import Processes
 from m2m.training.watching import Check, Progress, Recorder, Waiting, Work, memory_gb
 from m2m.types import UserError
-from tests.training.toys import ToyTask, in_two_processes, run, toy_config
+from tests.training.toys import ToyTask, in_processes, run, toy_config
 
 MEASURED = {"steps_per_second", "waiting", "memory_gb"}
 
@@ -256,4 +256,4 @@ def _two(rank: int, folder: Path) -> None:
 
 def test_two_processes_are_joined(tmp_path: Path) -> None:
     """Guards against the main process's losses in place of the mean, and files that all processes write."""
-    in_two_processes(_two, tmp_path)
+    in_processes(2, _two, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -82,8 +83,12 @@ def run(config: LoopConfig, task: ToyTask | None = None, **arguments: Any) -> Tr
 
 
 def in_processes(ranks: int, worker: Callable[..., None], folder: Path) -> None:
-    """Call `worker(rank, folder)` in each of `ranks` processes that can be joined (gloo); errors come out."""
-    mp.spawn(_joined, args=(ranks, worker, folder), nprocs=ranks)
+    """Call `worker(rank, folder)` in each of `ranks` processes that can be joined (gloo); errors come out.
+
+    They are forked from one that has imported all this and done nothing else, which takes seconds.
+    """
+    multiprocessing.set_forkserver_preload([__name__, "tests.tiny"])
+    mp.start_processes(_joined, args=(ranks, worker, folder), nprocs=ranks, start_method="forkserver")
 
 
 def _joined(rank: int, ranks: int, worker: Callable[..., None], folder: Path) -> None:

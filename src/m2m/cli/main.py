@@ -6,6 +6,7 @@ answers at once. Exit codes: 0 done, 2 a mistake of the user (one line on stderr
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import signal
@@ -21,6 +22,7 @@ from m2m.types import UserError
 
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, a full quota, a limit on the size of files
 
 
 class Command(NamedTuple):
@@ -71,6 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         build_app(given)(given, prog_name="m2m")
     except UserError as error:
         print(f"m2m: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"m2m: '{error.filename or 'a file'}' cannot be written: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED

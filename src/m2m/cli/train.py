@@ -20,7 +20,9 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print settings, sizes, memory, FLOPs and hours, and stop.")
     ] = False,
-    devices: Annotated[int, typer.Option(min=1, help="Dry run: how many devices share the work.")] = 1,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="Dry run: how many devices share the work.  [default: this launch's]")
+    ] = None,
     memory: Annotated[
         float | None, typer.Option(min=0.0, help="Dry run: GB of each device.  [default: this machine's]")
     ] = None,

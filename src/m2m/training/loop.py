@@ -146,7 +146,8 @@ class _Run:
         try:
             while self._position.step < self._config.steps:
                 step = self._position.step
-                result = self._optimisation.step(step, batches, self._task.loss, accumulation, self._interrupted)
+                with self._recorder.counted():
+                    result = self._optimisation.step(step, batches, self._task.loss, accumulation, self._interrupted)
                 if result is not None:
                     self._finish(result)
                 if self._must_stop():

@@ -76,7 +76,7 @@ def write_tensors(path: str | Path, forms: Mapping[str, Form], tensors: Iterator
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
     """The bytes of a CPU tensor, row by row."""
-    return memoryview(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def seal_of(path: str | Path) -> Seal:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m2m.checkpoint import atomic_write
+from m2m.training.operations import Operations
 from m2m.training.parallel import mean_by_name
 from m2m.training.trackers import JsonLines, Trackers, check_trackers
 
@@ -49,7 +50,7 @@ class Check:
 @dataclass(frozen=True)
 class Work:
     """What one step does, over all processes. sets: of images (or pictures, where there are no sets); flops: floating
-    point operations, forward and backward. 0: unknown, and not shown."""
+    point operations, forward and backward; 0: those of the first step are counted."""
 
     sets: int = 0
     flops: float = 0.0
@@ -142,6 +143,7 @@ class Recorder:
         self._resolved = resolved
         self._report = report
         self._work = work or Work()
+        self._flops = self._work.flops / processes.ranks  # of this process
         self._writers: tuple[Trackers, JsonLines] | None = None
         self._waiting: Waiting[Any] | None = None
         self._paused = False
@@ -158,6 +160,16 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         for writer in self._writers or ():
             writer.close()
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Around a step. The operations of the first one are counted, for the TFLOP/s of all: what compiling leaves."""
+        if self._flops or self._config.compile:
+            yield
+            return
+        with Operations() as operations:
+            yield
+        self._flops = operations.flops
 
     def waiting(self, batches: Iterator[T]) -> Waiting[T]:
         """The same batches; the time that they are waited for is reported."""
@@ -250,7 +262,7 @@ class Recorder:
             logs=means,
             steps_per_second=speed,
             sets_per_second=speed * self._work.sets,
-            tflops=speed * self._work.flops / self._processes.ranks / 1e12,
+            tflops=speed * self._flops / 1e12,
             waiting=waiting,
             memory_gb=memory,
             skipped=self._skipped,

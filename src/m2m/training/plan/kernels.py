@@ -5,32 +5,21 @@ Torch cannot rehearse on CUDA tensors where it was built without CUDA, and a run
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from m2m.model import context
 
-# Of AT_FORALL_FP32 in ATen/autocast_mode.h, what a U-Net calls: autocast on a GPU computes it in float32, on a CPU in
-# the type that comes in.
-RAISED = frozenset({F.group_norm, F.layer_norm, F.interpolate, F.softmax, torch.softmax, Tensor.softmax})
-
-
-class _GpuAutocast(TorchFunctionMode):
-    """Under autocast, operations of `RAISED` get and give float32."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func not in RAISED or not torch.is_autocast_enabled("cpu"):
-            return func(*args, **(kwargs or {}))
-        raised_args, raised_kwargs = tree_map(_raised, (args, kwargs or {}))
-        with torch.autocast("cpu", enabled=False):
-            return func(*raised_args, **raised_kwargs)
+# What a U-Net calls of AT_FORALL_FP32 in ATen/autocast_mode.h: autocast on a GPU computes it in float32, on a CPU in the
+# type that comes in.
+RAISED = ("group_norm", "layer_norm", "interpolate", "softmax")
 
 
 @contextmanager
@@ -39,16 +28,38 @@ def kernels_of(device: str) -> Iterator[None]:
     if device.startswith("cpu"):
         yield
         return
-    plain = context.attention
-    # On a CPU it chooses the plain product for few queries; everywhere else torch's fused kernel.
-    context.attention = F.scaled_dot_product_attention
-    try:
-        with _GpuAutocast():
+    # On a CPU our attention chooses the plain product where queries are few; everywhere else torch's fused kernel.
+    with _exchanged(context, attention=F.scaled_dot_product_attention):
+        # Not a TorchFunctionMode: it is off while `backward` runs, where checkpointing computes once more.
+        with _exchanged(F, **{name: _raised(getattr(F, name)) for name in RAISED}):
             yield
+
+
+@contextmanager
+def _exchanged(module: Any, **functions: Callable[..., Any]) -> Iterator[None]:
+    """The functions in the place of the module's own."""
+    own = {name: getattr(module, name) for name in functions}
+    vars(module).update(functions)
+    try:
+        yield
     finally:
-        context.attention = plain
+        vars(module).update(own)
 
 
-def _raised(value: Any) -> Any:
+def _raised(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function that under autocast gets and gives float32."""
+
+    @wraps(function)
+    def raised(*args: Any, **kwargs: Any) -> Tensor:
+        if not torch.is_autocast_enabled("cpu"):
+            return function(*args, **kwargs)
+        args, kwargs = tree_map(_float, (args, kwargs))
+        with torch.autocast("cpu", enabled=False):
+            return function(*args, **kwargs)
+
+    return raised
+
+
+def _float(value: Any) -> Any:
     half = isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16)
     return value.float() if half else value

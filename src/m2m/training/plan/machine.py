@@ -13,6 +13,13 @@ from m2m.training.watching import GB, memory_gb
 GPU_RUNTIME = 10**9
 
 
+def planned_device(device: str, elsewhere: bool) -> str:
+    """The device that a run would be on. elsewhere: on another machine, where `auto` finds a GPU."""
+    if device != "auto":
+        return device
+    return "cuda" if elsewhere or torch.cuda.is_available() else "cpu"
+
+
 def device_bytes(device: str, processes: int) -> int:
     """Memory of `device`: its own, where it is a GPU of this machine; else main memory, which all processes share."""
     if device.startswith("cuda") and torch.cuda.is_available():

@@ -46,7 +46,9 @@ class Outline:
             epochs=(0,) * sets,
             captions=("",) * sets,
             numbers=torch.zeros(sets, images, dtype=torch.int64),
-            **{name: tensors.get(name) for name in DTYPES},
+            images=tensors.get("images"),
+            latents=tensors.get("latents"),
+            features=tensors.get("features"),
         )
 
     def encoder_bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""The plan of a run: how it cuts its batch, what a device must hold, what there is to compute and how long that takes."""
+"""The plan of a run: how its batch is cut, what a device must hold, what there is to compute, how long that takes."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ class Planner:
         at_once = config.micro_batch_sets or config.batch_sets // self.processes
         if at_once == 0 or config.batch_sets % (at_once * self.processes):
             raise UserError(
-                f"batch_sets is {config.batch_sets}: {self.processes} processes with {at_once or 'their share of'} sets "
-                "at once cannot share it evenly"
+                f"batch_sets is {config.batch_sets}: {self.processes} processes with "
+                f"{config.micro_batch_sets or 'an equal number of'} sets at once cannot share it evenly"
             )
         return at_once
 

@@ -8,26 +8,21 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from m2m.diffusion.objective import Draws, training_loss
 from m2m.model.unet import M2MModel
 from m2m.training.encoding import SetEncoder
 from m2m.training.image_sets import TrainConfig, set_inputs
+from m2m.training.operations import Operations
 from m2m.training.plan.kernels import kernels_of
 from m2m.training.plan.outline import Outline, filled
 from m2m.training.plan.storages import Event, Storages
 from m2m.training.preparing import prepare
 from m2m.training.trainable import set_trainable
-
-aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -50,8 +45,9 @@ def rehearse(outline: Outline, config: TrainConfig, sets: int, device: str, drop
     with FakeTensorMode(allow_non_fake_inputs=True):
         prepare(filled(model), replace(config, compile=False))
         model.train()
-        encoder = SetEncoder(*(part and filled(copy.deepcopy(part)) for part in outline.encoders))
-        storages, work = Storages(), _Work()
+        autoencoder, vision_encoder = (part and filled(copy.deepcopy(part)) for part in outline.encoders)
+        encoder = SetEncoder(autoencoder, vision_encoder)
+        storages, work = Storages(), Operations()
         _settle_gradients(model, storages)
         batch = outline.batch(sets)
         with kernels_of(device), storages, work:
@@ -72,31 +68,6 @@ def model_to_train(outline: Outline, config: TrainConfig) -> M2MModel:
     return model
 
 
-class _Work(TorchDispatchMode):
-    """Counts operations as torch's FlopCounterMode does, whose watch over modules keeps what checkpointing frees."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.flops = 0
-        self._products: set[tuple[Any, ...]] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        packet = func.overloadpacket
-        if packet in flop_registry:
-            self.flops += flop_registry[packet](*args, **(kwargs or {}), out_val=result)
-            tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
-            self._products.add((tensors[0].dtype, packet, *((t.shape, t.stride()) for t in tensors)))
-        elif packet in _CPU_ATTENTION:
-            self.flops += _CPU_ATTENTION[packet](*(arg.shape for arg in args if isinstance(arg, Tensor)))
-        return result
-
-    def products(self) -> dict[torch.dtype, int]:
-        """How many different products and convolutions of each type there were."""
-        dtypes = [product[0] for product in self._products]
-        return {dtype: dtypes.count(dtype) for dtype in set(dtypes)}
-
-
 def _settle_gradients(model: nn.Module, storages: Storages) -> None:
     def settle(parameter: Tensor) -> None:
         assert parameter.grad is not None
@@ -114,18 +85,3 @@ def _draws(config: TrainConfig, latents: Tensor, keep: Tensor) -> Draws:
     if not config.objective.context_noise:
         return Draws(timesteps, noise, keep)
     return Draws(timesteps, noise, keep, timesteps[:, :images], torch.empty(sets, images, *shape))
-
-
-def _attention_flops(query: Any, key: Any, value: Any, *_: Any) -> int:
-    return int(sdpa_flop_count(query, key, value))
-
-
-def _attention_backward_flops(gradient: Any, query: Any, key: Any, value: Any, *_: Any) -> int:
-    return int(sdpa_backward_flop_count(gradient, query, key, value))
-
-
-# The fused kernels of CPUs, which torch's registry does not have.
-_CPU_ATTENTION = {
-    aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
-    aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
-}

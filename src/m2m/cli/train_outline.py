@@ -1,0 +1,138 @@
+"""The networks of a run without their weights, and the shapes of its data: what `m2m train --dry-run` plans with.
+
+Of models only the configs are read, of data the first set. So a plan needs neither the memory nor the weights.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from m2m.types import UserError
+
+if TYPE_CHECKING:
+    from m2m.training.image_sets import TrainConfig
+    from m2m.training.plan.outline import Outline
+
+CONFIG = "config.json"
+
+
+class Networks(NamedTuple):
+    """The parts of a pipeline, on torch's meta device."""
+
+    model: Any
+    scheduler: Any
+    autoencoder: Any
+    vision_encoder: Any
+
+
+def outline_of(config: TrainConfig) -> tuple[Outline, list[str]]:
+    """The outline, and a note of what had to be assumed.
+
+    Raises UserError for what the run would refuse too. Data that are not there yet are assumed to be latents of the
+    U-Net's size, so that a run can be planned before its data are made.
+    """
+    from m2m.cli.train_parts import open_training_sets
+    from m2m.training.encoding import SetEncoder
+    from m2m.training.image_sets import ImageSetTask
+    from m2m.training.plan.outline import DTYPES, Outline
+
+    networks = _of_base(config) if config.base else _new(config)
+    model, scheduler, autoencoder, vision_encoder = networks
+    if _absent(config.data):
+        arrays = _assumed_arrays(config, networks)
+        sizes = ", ".join(f"{name} {list(shape)}" for name, shape in arrays.items())
+        note = f"data '{config.data}' is not there yet; assumed of each set: {sizes}"
+        return Outline(model, scheduler, arrays, autoencoder, vision_encoder), [note]
+    data = open_training_sets(config)
+    ImageSetTask(model, scheduler, data, config, SetEncoder(autoencoder, vision_encoder))  # checks settings and data
+    first = data[0]
+    arrays = {name: getattr(first, name).shape for name in DTYPES if getattr(first, name) is not None}
+    return Outline(model, scheduler, arrays, autoencoder, vision_encoder, len(data)), []
+
+
+def _of_base(config: TrainConfig) -> Networks:
+    """The parts of a saved pipeline."""
+    import diffusers
+
+    from m2m.checkpoint import read_json
+    from m2m.cli.models import INDEX, find_model
+    from m2m.training.image_sets import with_zero_terminal_snr
+
+    folder = find_model(config.base).path
+    scheduler = getattr(diffusers, read_json(folder / INDEX)["scheduler"][1]).from_pretrained(folder / "scheduler")
+    vision = folder / "vision_encoder"
+    return Networks(
+        _network(folder / "model"),
+        with_zero_terminal_snr(scheduler, config.zero_terminal_snr),
+        _network(folder / "vae"),
+        _network(vision) if (vision / CONFIG).is_file() else None,
+    )
+
+
+def _new(config: TrainConfig) -> Networks:
+    """The parts of a pipeline that the run would make."""
+    import torch
+
+    from m2m.training.image_sets import new_model, new_scheduler
+
+    vision_encoder = _vision_encoder(config.vision_encoder) if config.variant == "dino" else None
+    with torch.device("meta"):
+        model = new_model(config, vision_encoder.dim if vision_encoder else None)
+    return Networks(
+        model,
+        new_scheduler(config),
+        _network(Path(config.autoencoder)),
+        vision_encoder,
+    )
+
+
+def _network(folder: Path) -> Any:
+    """The network whose config lies in a folder. Raises UserError where there is none of ours."""
+    import torch
+    from diffusers import AutoencoderKL
+
+    from m2m.checkpoint import read_json
+    from m2m.model.autoencoder import TinyAutoencoder
+    from m2m.model.encoders import DinoV2Encoder, EfficientNetLite0Encoder
+    from m2m.model.unet import M2MModel
+
+    known = (AutoencoderKL, TinyAutoencoder, DinoV2Encoder, EfficientNetLite0Encoder, M2MModel)
+    classes: dict[str, Any] = {cls.__name__: cls for cls in known}
+    settings = read_json(folder / CONFIG)
+    name = settings.get("_class_name")
+    if name not in classes:
+        raise UserError(f"'{folder}' is a {name}; it must be one of {', '.join(classes)}")
+    # EfficientNet-Lite0 takes its weights, a few megabytes, from a package wherever it is made.
+    with torch.device("cpu" if name == EfficientNetLite0Encoder.__name__ else "meta"):
+        return classes[name].from_config(settings)
+
+
+def _vision_encoder(name: str) -> Any:
+    """The named vision encoder, as `build_encoder` makes it. DINOv2's sizes are known here: nothing is downloaded."""
+    import torch
+
+    from m2m.model.encoders import DINOV2_SIZES, DinoV2Encoder, build_encoder
+
+    if not name:
+        raise UserError("variant 'dino' needs vision_encoder=NAME, the one that encoded the data")
+    if name not in DINOV2_SIZES:
+        return build_encoder(name)
+    with torch.device("meta"):
+        return DinoV2Encoder(dinov2=DINOV2_SIZES[name])
+
+
+def _absent(data: str) -> bool:
+    """Whether it names files of this machine of which none is there."""
+    from m2m.data.worlds.specs import is_world
+
+    return not (is_world(data) or "://" in data or any(Path().glob(data)) or Path(data).exists())
+
+
+def _assumed_arrays(config: TrainConfig, networks: Networks) -> dict[str, tuple[int, ...]]:
+    """Encoded sets of the size that the U-Net is made for."""
+    unet, images = networks.model.unet.config, config.images_per_set
+    arrays: dict[str, tuple[int, ...]] = {"latents": (images, unet.in_channels, unet.sample_size, unet.sample_size)}
+    if networks.model.config.variant == "dino":
+        arrays["features"] = (images, networks.vision_encoder.tokens, networks.vision_encoder.dim)
+    return arrays

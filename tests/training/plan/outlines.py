@@ -1,0 +1,30 @@
+"""Outlines of the tiny models of `tests/tiny.py`, and settings that go with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from m2m.model.unet import M2MModel
+from m2m.training.image_sets import TrainConfig
+from m2m.training.plan.outline import Outline
+from tests.tiny import CONTEXT_DIM, TOKENS, tiny_scheduler, tiny_unet_config
+
+IMAGES = 3
+
+
+def tiny_outline(variant: str = "self", **parts: Any) -> Outline:
+    """Three encoded images a set; `parts` as in `Outline`."""
+    with torch.device("meta"):
+        width = CONTEXT_DIM if variant == "dino" else None
+        model = M2MModel(unet_config=tiny_unet_config(), variant=variant, context_dim=width)
+    arrays = {"latents": (IMAGES, 4, 8, 8)}
+    if variant == "dino":
+        arrays["features"] = (IMAGES, TOKENS, CONTEXT_DIM)
+    return Outline(model, tiny_scheduler(), **{"arrays": arrays, **parts})
+
+
+def tiny_settings(**changes: Any) -> TrainConfig:
+    """Four sets a step."""
+    return TrainConfig(**{"data": "", "batch_sets": 4, "images_per_set": IMAGES, "steps": 10, **changes})

@@ -1,0 +1,35 @@
+"""GPU arithmetic on CPU tensors."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from m2m.model import context
+from m2m.training.plan.kernels import kernels_of
+from m2m.training.plan.rehearsal import rehearse
+from tests.training.plan.outlines import tiny_outline, tiny_settings
+
+
+def test_a_gpu_works_norms_out_in_float32_and_fuses_attention() -> None:
+    """Guards against plans for GPUs with the activations of a CPU: under autocast they are a fifth less."""
+    x, scale = torch.randn(2, 4, 8, dtype=torch.bfloat16), torch.ones(4)
+    own = F.group_norm, context.attention
+    with kernels_of("cuda"):
+        assert context.attention is F.scaled_dot_product_attention
+        with torch.autocast("cpu", torch.bfloat16):
+            assert F.group_norm(x, 2, scale).dtype == torch.float32
+        assert F.group_norm(x, 2).dtype == torch.bfloat16
+    assert (F.group_norm, context.attention) == own
+    with kernels_of("cpu"):
+        assert (F.group_norm, context.attention) == own
+
+
+def test_checkpointing_computes_again_with_the_same_kernels() -> None:
+    """Bug: what a GPU does differently ended with the forward pass, so that backward met tensors of another type."""
+    config = tiny_settings(precision="bfloat16", gradient_checkpointing=True)
+    on_gpu = rehearse(tiny_outline(), config, 2, "cuda", drop=True)
+    on_cpu = rehearse(tiny_outline(), config, 2, "cpu", drop=True)
+    assert sum(event.size for event in on_gpu.events if event.size > 0) > sum(
+        event.size for event in on_cpu.events if event.size > 0
+    )

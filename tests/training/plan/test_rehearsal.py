@@ -1,0 +1,77 @@
+"""A rehearsal against the same step with real tensors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from m2m.diffusion.objective import Draws, ObjectiveConfig, training_loss
+from m2m.training.plan.rehearsal import Rehearsal, rehearse
+from m2m.training.plan.storages import Storages, live_peak
+from tests.tiny import tiny_autoencoder, tiny_context, tiny_encoder, tiny_model, tiny_scheduler
+from tests.training.plan.outlines import IMAGES, tiny_outline, tiny_settings
+
+SETS = 2
+
+
+def peak(rehearsal: Rehearsal) -> int:
+    return live_peak(event.size for event in rehearsal.events if not event.gradient)
+
+
+def real_peak(variant: str, checkpointing: bool) -> int:
+    """Of what really lives in a step."""
+    model = tiny_model(variant).train()
+    if checkpointing:
+        model.enable_gradient_checkpointing()
+    latents = torch.zeros(SETS, IMAGES, 4, 8, 8)
+    context = latents if variant == "self" else tiny_context(model, SETS, IMAGES)
+    timesteps = torch.zeros(SETS, IMAGES, dtype=torch.int64)
+    draws = Draws(timesteps, torch.zeros_like(latents), torch.tensor([False, True]))
+    storages = Storages()
+    with storages:
+        loss, _ = training_loss(model, tiny_scheduler(), latents, context, ObjectiveConfig(), draws)
+        loss.backward()
+    return live_peak(event.size for event in storages.events)
+
+
+@pytest.mark.parametrize(("variant", "checkpointing"), [("self", True), ("dino", False)])
+def test_it_holds_what_a_real_step_holds(variant: str, checkpointing: bool) -> None:
+    """Guards against operations that keep more on fake tensors than on real ones, or less."""
+    config = tiny_settings(gradient_checkpointing=checkpointing)
+    planned = peak(rehearse(tiny_outline(variant), config, SETS, "cpu", drop=True))
+    assert abs(planned / real_peak(variant, checkpointing) - 1) < 0.01
+
+
+def test_operations_are_those_of_a_real_step() -> None:
+    """Guards against products that are not counted, attention's for instance, and against other passes than the real."""
+    model, latents = tiny_model().train(), torch.zeros(1, IMAGES, 4, 8, 8)
+    draws = Draws(torch.zeros(1, IMAGES, dtype=torch.int64), torch.zeros_like(latents), torch.tensor([True]))
+    # The plain attention, for the counter does not know a CPU's fused one, whose backward makes one product more.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        training_loss(model, tiny_scheduler(), latents, latents, ObjectiveConfig(), draws)[0].backward()
+    rehearsed = rehearse(tiny_outline(), tiny_settings(), 1, "cpu").flops
+    assert 1 <= rehearsed / counter.get_total_flops() < 1.02
+
+
+def test_what_changes_a_step_changes_its_rehearsal() -> None:
+    """Guards against settings that the rehearsal ignores."""
+    plain = rehearse(tiny_outline(), tiny_settings(), SETS, "cpu")
+    again = rehearse(tiny_outline(), tiny_settings(gradient_checkpointing=True), SETS, "cpu")
+    half = rehearse(tiny_outline(), tiny_settings(precision="bfloat16"), SETS, "cpu")
+    frozen = rehearse(tiny_outline(), tiny_settings(trainable="image_set_attention", precision="bfloat16"), SETS, "cpu")
+    assert peak(again) < 0.7 * peak(plain) and again.flops > 1.1 * plain.flops
+    assert peak(half) < 0.8 * peak(plain) and set(half.products) == {torch.bfloat16}
+    assert peak(frozen) < peak(half) and frozen.flops < 0.8 * half.flops
+
+
+def test_pictures_are_encoded_first() -> None:
+    """Guards against a plan without what encodes the data."""
+    parts = {"autoencoder": tiny_autoencoder(), "vision_encoder": tiny_encoder()}
+    pictures = tiny_outline("dino", arrays={"images": (IMAGES, 64, 64, 3)}, **parts)
+    encoded = rehearse(pictures, tiny_settings(), 1, "cpu")
+    assert encoded.flops > rehearse(tiny_outline("dino"), tiny_settings(), 1, "cpu").flops
+    assert pictures.encoder_bytes() == sum(t.nbytes for part in parts.values() for t in part.state_dict().values())
+    assert all(not isinstance(t, FakeTensor) for part in parts.values() for t in part.parameters())
