@@ -149,6 +149,7 @@ def test_a_resumed_run_has_every_step_once(tmp_path: Path, processes: Processes)
         watched.checked(6, "validation", {"loss": 6.0})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "train/lo')
+    time.sleep(1.1)  # TensorBoard reads its files in the order of the seconds in their names
     # Killed at step 7, and the newest checkpoint is that of step 3: steps 4 to 6 come again, with other losses.
     with recorder(tmp_path, processes, start=3) as watched:
         add(watched, 4)

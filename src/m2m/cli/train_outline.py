@@ -57,13 +57,16 @@ def _of_base(config: TrainConfig) -> Networks:
 
     from m2m.checkpoint import read_json
     from m2m.cli.models import INDEX, find_model
+    from m2m.cli.train_parts import check_base
     from m2m.training.image_sets import with_zero_terminal_snr
 
     folder = find_model(config.base).path
+    model = _network(folder / "model")
+    check_base(config, model.config.variant)
     scheduler = getattr(diffusers, read_json(folder / INDEX)["scheduler"][1]).from_pretrained(folder / "scheduler")
     vision = folder / "vision_encoder"
     return Networks(
-        _network(folder / "model"),
+        model,
         with_zero_terminal_snr(scheduler, config.zero_terminal_snr),
         _network(folder / "vae"),
         _network(vision) if (vision / CONFIG).is_file() else None,
@@ -74,17 +77,14 @@ def _new(config: TrainConfig) -> Networks:
     """The parts of a pipeline that the run would make."""
     import torch
 
+    from m2m.cli.train_parts import check_new
     from m2m.training.image_sets import new_model, new_scheduler
 
+    check_new(config)
     vision_encoder = _vision_encoder(config.vision_encoder) if config.variant == "dino" else None
     with torch.device("meta"):
         model = new_model(config, vision_encoder.dim if vision_encoder else None)
-    return Networks(
-        model,
-        new_scheduler(config),
-        _network(Path(config.autoencoder)),
-        vision_encoder,
-    )
+    return Networks(model, new_scheduler(config), _network(Path(config.autoencoder)), vision_encoder)
 
 
 def _network(folder: Path) -> Any:
@@ -99,13 +99,12 @@ def _network(folder: Path) -> Any:
 
     known = (AutoencoderKL, TinyAutoencoder, DinoV2Encoder, EfficientNetLite0Encoder, M2MModel)
     classes: dict[str, Any] = {cls.__name__: cls for cls in known}
-    settings = read_json(folder / CONFIG)
-    name = settings.get("_class_name")
+    name = read_json(folder / CONFIG).get("_class_name")
     if name not in classes:
         raise UserError(f"'{folder}' is a {name}; it must be one of {', '.join(classes)}")
     # EfficientNet-Lite0 takes its weights, a few megabytes, from a package wherever it is made.
     with torch.device("cpu" if name == EfficientNetLite0Encoder.__name__ else "meta"):
-        return classes[name].from_config(settings)
+        return classes[name].from_config(classes[name].load_config(folder))
 
 
 def _vision_encoder(name: str) -> Any:
@@ -114,8 +113,6 @@ def _vision_encoder(name: str) -> Any:
 
     from m2m.model.encoders import DINOV2_SIZES, DinoV2Encoder, build_encoder
 
-    if not name:
-        raise UserError("variant 'dino' needs vision_encoder=NAME, the one that encoded the data")
     if name not in DINOV2_SIZES:
         return build_encoder(name)
     with torch.device("meta"):
@@ -124,9 +121,11 @@ def _vision_encoder(name: str) -> Any:
 
 def _absent(data: str) -> bool:
     """Whether it names files of this machine of which none is there."""
+    from glob import glob
+
     from m2m.data.worlds.specs import is_world
 
-    return not (is_world(data) or "://" in data or any(Path().glob(data)) or Path(data).exists())
+    return not (is_world(data) or "://" in data or glob(data))
 
 
 def _assumed_arrays(config: TrainConfig, networks: Networks) -> dict[str, tuple[int, ...]]:

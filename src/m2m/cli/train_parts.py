@@ -59,16 +59,28 @@ def training_checks(pipe: M2MPipeline, encoder: SetEncoder, config: TrainConfig)
     return checks
 
 
+def check_base(config: TrainConfig, variant: str) -> None:
+    """Raise UserError where the settings say otherwise than the base, whose variant is given."""
+    if config.variant and config.variant != variant:
+        raise UserError(f"base '{config.base}' is of variant '{variant}', the settings say '{config.variant}'")
+    if config.unet or config.scheduler:
+        raise UserError("base= brings its own U-Net and scheduler: leave out unet and scheduler, or base")
+
+
+def check_new(config: TrainConfig) -> None:
+    """Raise UserError where a part of a new pipeline is not named."""
+    if not config.autoencoder:
+        raise UserError("give autoencoder=DIR, the one that encoded the data, or base=DIR, a pipeline to start from")
+    if config.variant == "dino" and not config.vision_encoder:
+        raise UserError("variant 'dino' needs vision_encoder=NAME, the one that encoded the data")
+
+
 def _of_base(config: TrainConfig, device: Any) -> M2MPipeline:
     from m2m.cli.models import find_model, load_pipeline
     from m2m.training.image_sets import with_zero_terminal_snr
 
     pipe = load_pipeline(find_model(config.base), str(device))
-    found = pipe.model.config.variant
-    if config.variant and config.variant != found:
-        raise UserError(f"base '{config.base}' is of variant '{found}', the settings say '{config.variant}'")
-    if config.unet or config.scheduler:
-        raise UserError("base= brings its own U-Net and scheduler: leave out unet and scheduler, or base")
+    check_base(config, pipe.model.config.variant)
     if config.null_context:
         pipe.model.register_to_config(null_context=config.null_context)
     pipe.register_modules(scheduler=with_zero_terminal_snr(pipe.scheduler, config.zero_terminal_snr))
@@ -80,8 +92,7 @@ def _new(config: TrainConfig, data: SetData) -> M2MPipeline:
     from m2m.pipeline import M2MPipeline
     from m2m.training.image_sets import new_model, new_scheduler
 
-    if not config.autoencoder:
-        raise UserError("give autoencoder=DIR, the one that encoded the data, or base=DIR, a pipeline to start from")
+    check_new(config)
     vision_encoder = _vision_encoder(config)
     return M2MPipeline(
         model=new_model(config, vision_encoder.dim if vision_encoder else None),
@@ -96,8 +107,6 @@ def _new(config: TrainConfig, data: SetData) -> M2MPipeline:
 def _vision_encoder(config: TrainConfig) -> Any:
     if config.variant != "dino":
         return None
-    if not config.vision_encoder:
-        raise UserError("variant 'dino' needs vision_encoder=NAME, the one that encoded the data")
     from m2m.model.encoders import build_encoder
 
     return build_encoder(config.vision_encoder)

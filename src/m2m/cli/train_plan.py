@@ -56,10 +56,9 @@ def plan_lines(plan: Plan, config: TrainConfig, sets: int) -> Iterator[str]:
     """What is trained, on how much. sets: of the data; 0: unknown."""
     trained, count = sum(plan.weights.numbers), plan.weights.count
     yield f"parameters      {count:,}, " + ("all trained" if trained == count else f"of which {trained:,} are trained")
-    yield (
-        f"a step          {config.batch_sets} sets of {config.images_per_set} images: {plan.processes} processes x "
-        f"{plan.accumulation} micro-batches x {plan.micro_batch} sets"
-    )
+    split = ((plan.processes, "process"), (plan.accumulation, "micro-batch"), (plan.micro_batch, "set"))
+    shares = " x ".join(_some(*share) for share in split)
+    yield f"a step          {config.batch_sets} sets of {config.images_per_set} images: {shares}"
     seen = config.steps * config.batch_sets
     yield f"steps           {config.steps:,}, {seen:,} sets seen" + (f": {seen / sets:.3g} epochs" if sets else "")
 
@@ -70,7 +69,7 @@ def memory_lines(plan: Plan, device: str, limit: int) -> Iterator[str]:
     for name, size in plan.memory.parts.items():
         detail = ""
         if name == "activations":
-            detail = ", ".join(f"{_gb(own)} for {sets} set{'s'[: sets - 1]}" for sets, own in plan.activations.items())
+            detail = ", ".join(f"{_gb(own)} for {_some(sets, 'set')}" for sets, own in plan.activations.items())
         yield f"  {PARTS.get(name, name):<30}{_gb(size):>8}" + (f"  ({detail})" if detail else "")
     yield f"  {'together':<30}{_gb(plan.memory.total):>8}  of {_gb(limit)}"
 
@@ -78,7 +77,7 @@ def memory_lines(plan: Plan, device: str, limit: int) -> Iterator[str]:
 def cost_lines(plan: Plan, tflops: float) -> Iterator[str]:
     """Operations and time."""
     yield f"operations      {plan.flops / 1e12:,.4g} TFLOP a step"
-    yield f"time            {plan.hours:,.4g} hours at {tflops:g} TFLOP/s on each of {plan.processes} devices"
+    yield f"time            {plan.hours:,.4g} hours at {tflops:g} TFLOP/s on each of {_some(plan.processes, 'device')}"
 
 
 def _refuse(planner: Any, config: TrainConfig, total: int, limit: int) -> None:
@@ -94,6 +93,10 @@ def _refuse(planner: Any, config: TrainConfig, total: int, limit: int) -> None:
 
 def _settings(changes: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={str(value).lower()}" for name, value in changes.items())
+
+
+def _some(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}{'es' if word.endswith(('s', 'h')) else 's'}"
 
 
 def _gb(size: float) -> str:

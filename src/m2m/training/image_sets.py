@@ -230,6 +230,8 @@ def check_data(model: M2MModel, data: SetData, config: TrainConfig, encoder: Set
     if not dino:
         return
     if first.features is None:
+        if encoder.decodes:
+            return  # the task makes them of the latents
         raise UserError(
             f"data '{config.data}' has no features, which variant 'dino' needs: `m2m data encode --features`"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,13 +13,20 @@ from m2m.training.plan.outline import Outline
 from tests.tiny import CONTEXT_DIM, TOKENS, tiny_scheduler, tiny_unet_config
 
 IMAGES = 3
+# One level and three blocks: half the operations to go through.
+SMALLEST = {
+    "block_out_channels": [16],
+    "attention_head_dim": 2,
+    "down_block_types": ["CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D"],
+}
 
 
-def tiny_outline(variant: str = "self", **parts: Any) -> Outline:
-    """Three encoded images a set; `parts` as in `Outline`."""
+def tiny_outline(variant: str = "self", unet: Mapping[str, Any] | None = None, **parts: Any) -> Outline:
+    """Three encoded images a set. unet: what differs from `tiny_unet_config`; parts: as in `Outline`."""
     with torch.device("meta"):
         width = CONTEXT_DIM if variant == "dino" else None
-        model = M2MModel(unet_config=tiny_unet_config(), variant=variant, context_dim=width)
+        model = M2MModel(unet_config={**tiny_unet_config(), **(unet or {})}, variant=variant, context_dim=width)
     arrays = {"latents": (IMAGES, 4, 8, 8)}
     if variant == "dino":
         arrays["features"] = (IMAGES, TOKENS, CONTEXT_DIM)
@@ -26,5 +34,5 @@ def tiny_outline(variant: str = "self", **parts: Any) -> Outline:
 
 
 def tiny_settings(**changes: Any) -> TrainConfig:
-    """Four sets a step."""
-    return TrainConfig(**{"data": "", "batch_sets": 4, "images_per_set": IMAGES, "steps": 10, **changes})
+    """Two sets a step."""
+    return TrainConfig(**{"data": "", "batch_sets": 2, "images_per_set": IMAGES, "steps": 10, **changes})

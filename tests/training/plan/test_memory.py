@@ -7,12 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from m2m.training.average import Average
 from m2m.training.optimizer import StepConfig, new_optimizer, trained_parameters
-from m2m.training.parallel import Processes
-from m2m.training.loop import LoopConfig
 from m2m.training.plan.memory import (
     ADAMW_8BIT,
     Layout,

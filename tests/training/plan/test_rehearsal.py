@@ -46,7 +46,7 @@ def test_it_holds_what_a_real_step_holds(variant: str, checkpointing: bool) -> N
 
 
 def test_operations_are_those_of_a_real_step() -> None:
-    """Guards against products that are not counted, attention's for instance, and against other passes than the real."""
+    """Guards against products that are not counted, attention's for instance, and against passes too many."""
     model, latents = tiny_model().train(), torch.zeros(1, IMAGES, 4, 8, 8)
     draws = Draws(torch.zeros(1, IMAGES, dtype=torch.int64), torch.zeros_like(latents), torch.tensor([True]))
     # The plain attention, for the counter does not know a CPU's fused one, whose backward makes one product more.

@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_map
 
 from m2m.model import context
 
-# What a U-Net calls of AT_FORALL_FP32 in ATen/autocast_mode.h: autocast on a GPU computes it in float32, on a CPU in the
-# type that comes in.
+# What a U-Net calls of AT_FORALL_FP32 in ATen/autocast_mode.h: autocast on a GPU computes it in float32, on a CPU in
+# the type that comes in.
 RAISED = ("group_norm", "layer_norm", "interpolate", "softmax")
 
 
@@ -28,11 +28,11 @@ def kernels_of(device: str) -> Iterator[None]:
     if device.startswith("cpu"):
         yield
         return
+    # Not a TorchFunctionMode: it is off while `backward` runs, where checkpointing computes once more.
+    raised = {name: _raised(getattr(F, name)) for name in RAISED}
     # On a CPU our attention chooses the plain product where queries are few; everywhere else torch's fused kernel.
-    with _exchanged(context, attention=F.scaled_dot_product_attention):
-        # Not a TorchFunctionMode: it is off while `backward` runs, where checkpointing computes once more.
-        with _exchanged(F, **{name: _raised(getattr(F, name)) for name in RAISED}):
-            yield
+    with _exchanged(F, **raised), _exchanged(context, attention=F.scaled_dot_product_attention):
+        yield
 
 
 @contextmanager

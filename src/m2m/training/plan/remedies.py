@@ -27,16 +27,17 @@ Changes = dict[str, Any]
 def remedy(planner: Planner, config: TrainConfig, limit: int) -> tuple[Changes, int] | None:
     """The settings to change so that a device holds at most `limit` bytes, and what it then holds; None: nothing does.
 
-    Whether several changes are needed is tried in the order above; those that turn out to be needless go.
+    Changes are added in the order above until the run fits; those that turn out to be needless then go.
     """
     changes: Changes = {}
-    for step in ({}, *_steps(planner, config)):
-        changes |= step
+    last: Changes = {}
+    for last in ({}, *changes_left(planner, config)):
+        changes |= last
         if sets := _micro_batch(planner, replace(config, **changes), limit):
             break
     else:
         return None
-    for name in [name for name in reversed(changes) if name not in step]:
+    for name in [name for name in reversed(changes) if name not in last]:
         fewer = {key: value for key, value in changes.items() if key != name}
         if _fits(planner, replace(config, **fewer, micro_batch_sets=sets), limit):
             changes = fewer
@@ -45,7 +46,7 @@ def remedy(planner: Planner, config: TrainConfig, limit: int) -> tuple[Changes, 
     return changes, planner.memory(replace(config, **changes)).total
 
 
-def _steps(planner: Planner, config: TrainConfig) -> Iterator[Changes]:
+def changes_left(planner: Planner, config: TrainConfig) -> Iterator[Changes]:
     """The changes that are left to make, in order; smaller micro-batches come with each of them."""
     on_gpu = not planner.device.startswith("cpu")
     parted = planner.processes > 1
