@@ -32,6 +32,7 @@ DESCRIBED = {
     "docs/images/*": "Pictures of this file.",
     "examples/sets/*": "Given pictures for `make demo`, a folder for each set.",
     "docs/image_sets.md": "How image sets are made: captions, shards, many machines, real pictures, reading.",
+    "docs/training.md": "How models are trained: eight GPUs, one, a laptop; settings, checkpoints, signals, plans.",
     "src/m2m/data/captions/assets/bpe_simple_vocab_16e6.txt.gz": "The vocabulary of CLIP's tokenizer.",
     "src/m2m/data/captions/assets/LICENSE-CLIP.txt": "Its licence, MIT.",
     "tests/data/captions/cc12m_form.tsv": "Captions in the form of Conceptual 12M, with the faults of real files.",
