@@ -128,9 +128,14 @@ def taken(arguments: Sequence[str]) -> float:
 
 
 def planned(arguments: Sequence[str]) -> dict[str, float]:
-    """GB by part, and `together`, as the dry run prints them."""
+    """GB by part, as the dry run prints them."""
     command = [sys.executable, "-m", "m2m", *arguments, "--dry-run", "--memory", "1000"]
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return parts(printed)
+
+
+def parts(printed: str) -> dict[str, float]:
+    """GB of each part of the memory in the output of a dry run, and those of all of them, `together`."""
     return {name: float(size) for name, size in re.findall(r"^#   (\S.*?) {2,}([\d.]+)", printed, re.MULTILINE)}
 
 

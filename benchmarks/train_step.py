@@ -228,7 +228,9 @@ def peak_memory_gb(alternative: Alternative, config: LoopConfig, processes: Proc
     reset_peak(processes.device)
     for _ in range(2):  # the optimiser's state comes with the first
         step()
-    return memory_gb(processes.device)
+    found = memory_gb(processes.device)
+    print(f"{found:.2f} GB alone", file=sys.stderr, flush=True)
+    return found
 
 
 def reset_peak(device: torch.device) -> None:

@@ -92,19 +92,20 @@ def test_fsdp_parts_the_rest() -> None:
 def test_gradients_count_once() -> None:
     """Guards against gradients among activations: those of a lone micro-batch come while activations go."""
     events = (Event(8 * MB), Event(MB), Event(-8 * MB), Event(-MB, gradient=True))
-    rehearsal, weights = Rehearsal(events, 0, {}), Weights(MB // 4, (MB // 4,), MB, 0, 0, 0, 0)
+    rehearsal, weights = Rehearsal(events, 0, 0, {}), Weights(MB // 4, (MB // 4,), MB, 0, 0, 0, 0)
     assert activation_bytes(rehearsal, weights, "cpu", ALONE) == 8 * MB
     assert activation_bytes(rehearsal, weights, "cpu", Layout("cuda", accumulation=2)) == 9 * MB
 
 
 def test_the_average_needs_room_to_follow() -> None:
     """Guards against a run that dies at the end of its first step, where little is activated and much is trained."""
-    rehearsal, weights = Rehearsal((Event(MB), Event(-MB, gradient=True)), 0, {}), Weights(1, (MB,), 4 * MB, 0, 0, 0, 0)
+    weights = Weights(1, (MB,), 4 * MB, 0, 0, 0, 0)
+    rehearsal = Rehearsal((Event(MB), Event(-MB, gradient=True)), 0, 0, {})
     assert activation_bytes(rehearsal, weights, "", Layout("cuda", accumulation=2)) == 4 * MB
     assert activation_bytes(rehearsal, weights, "cpu", Layout("cuda", accumulation=2)) == MB
 
 
 def test_kernels_are_a_matter_of_the_cpu() -> None:
     """Guards against main memory that is counted on a GPU."""
-    rehearsal = Rehearsal((), 0, {torch.bfloat16: 2})
+    rehearsal = Rehearsal((), 0, 0, {torch.bfloat16: 2})
     assert kernel_bytes(rehearsal, Layout("cpu")) > 0 == kernel_bytes(rehearsal, ALONE)

@@ -12,7 +12,7 @@ from m2m.diffusion.objective import Draws, ObjectiveConfig, training_loss
 from m2m.training.plan.rehearsal import Rehearsal, rehearse
 from m2m.training.plan.storages import Storages, live_peak
 from tests.tiny import tiny_autoencoder, tiny_context, tiny_encoder, tiny_model, tiny_scheduler
-from tests.training.plan.outlines import IMAGES, tiny_outline, tiny_settings
+from tests.training.plan.outlines import IMAGES, SMALLEST, tiny_outline, tiny_settings
 
 SETS = 2
 
@@ -58,10 +58,11 @@ def test_operations_are_those_of_a_real_step() -> None:
 
 def test_what_changes_a_step_changes_its_rehearsal() -> None:
     """Guards against settings that the rehearsal ignores."""
-    plain = rehearse(tiny_outline(), tiny_settings(), SETS, "cpu")
-    again = rehearse(tiny_outline(), tiny_settings(gradient_checkpointing=True), SETS, "cpu")
-    half = rehearse(tiny_outline(), tiny_settings(precision="bfloat16"), SETS, "cpu")
-    frozen = rehearse(tiny_outline(), tiny_settings(trainable="image_set_attention", precision="bfloat16"), SETS, "cpu")
+    outline = tiny_outline(unet=SMALLEST)
+    plain = rehearse(outline, tiny_settings(), SETS, "cpu")
+    again = rehearse(outline, tiny_settings(gradient_checkpointing=True), SETS, "cpu")
+    half = rehearse(outline, tiny_settings(precision="bfloat16"), SETS, "cpu")
+    frozen = rehearse(outline, tiny_settings(trainable="image_set_attention", precision="bfloat16"), SETS, "cpu")
     assert peak(again) < 0.7 * peak(plain) and again.flops > 1.1 * plain.flops
     assert peak(half) < 0.8 * peak(plain) and set(half.products) == {torch.bfloat16}
     assert peak(frozen) < peak(half) and frozen.flops < 0.8 * half.flops
@@ -70,8 +71,8 @@ def test_what_changes_a_step_changes_its_rehearsal() -> None:
 def test_pictures_are_encoded_first() -> None:
     """Guards against a plan without what encodes the data."""
     parts = {"autoencoder": tiny_autoencoder(), "vision_encoder": tiny_encoder()}
-    pictures = tiny_outline("dino", arrays={"images": (IMAGES, 64, 64, 3)}, **parts)
+    pictures = tiny_outline("dino", SMALLEST, arrays={"images": (IMAGES, 64, 64, 3)}, **parts)
     encoded = rehearse(pictures, tiny_settings(), 1, "cpu")
-    assert encoded.flops > rehearse(tiny_outline("dino"), tiny_settings(), 1, "cpu").flops
+    assert encoded.flops > rehearse(tiny_outline("dino", SMALLEST), tiny_settings(), 1, "cpu").flops
     assert pictures.encoder_bytes() == sum(t.nbytes for part in parts.values() for t in part.state_dict().values())
     assert all(not isinstance(t, FakeTensor) for part in parts.values() for t in part.parameters())

@@ -44,5 +44,6 @@ def test_the_live_peak_is_that_of_a_moment() -> None:
 def test_a_heap_keeps_room_for_every_size() -> None:
     """Guards against a plan for a CPU that forgets what malloc does not give back: up to twice what lives."""
     assert heap_peak([4 * KB, -4 * KB, KB, KB, -KB, -KB, 4 * KB]) == 6 * KB
+    assert heap_peak([KB, 2 * KB, -KB, -2 * KB, KB], passing=4) == 3 * KB
     large = [MAPPED, -MAPPED, 2 * MAPPED, -2 * MAPPED]
     assert heap_peak([*large, KB]) == 2 * MAPPED + KB

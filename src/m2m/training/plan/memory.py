@@ -138,7 +138,7 @@ def activation_bytes(rehearsal: Rehearsal, weights: Weights, ema_device: str, la
     if average_bytes(weights, ema_device, layout):
         differences = [FLOAT * number // layout.parts for number in weights.numbers]
         sizes += [*differences, *(-size for size in differences)]
-    peak = heap_peak(sizes) if layout.on_cpu else live_peak(sizes)
+    peak = heap_peak(sizes, rehearsal.encoding) if layout.on_cpu else live_peak(sizes)
     return peak if layout.gradients_stand else peak - weights.trained
 
 

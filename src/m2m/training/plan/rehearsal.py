@@ -27,11 +27,15 @@ from m2m.training.trainable import set_trainable
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What one micro-batch does. events: of its storages, in order, the gradients of the first one among them; weights
-    and data are none of it. flops: forward and backward, with what checkpointing computes again. products: how many
-    different matrix products and convolutions there are, by their type."""
+    """What one micro-batch does.
+
+    events: of its storages, in order; weights are none of them. encoding: how many of the events belong to what is done
+    to the data first, without gradient. flops: forward and backward, with what checkpointing computes again. products:
+    how many different matrix products and convolutions there are, by their type.
+    """
 
     events: Sequence[Event]
+    encoding: int
     flops: int
     products: dict[torch.dtype, int]
 
@@ -53,12 +57,13 @@ def rehearse(outline: Outline, config: TrainConfig, sets: int, device: str, drop
         with kernels_of(device), storages, work:
             with torch.autocast("cpu", getattr(torch, config.precision), enabled=config.precision != "float32"):
                 latents, context = set_inputs(model, encoder, batch, torch.device("cpu"))
+                encoding = len(storages.events)
                 draws = _draws(config, latents, keep)
                 loss, _ = training_loss(model, scheduler, latents, context, config.objective, draws)
             loss.backward()
             del latents, context, draws, loss
         events = tuple(storages.events)
-    return Rehearsal(events, work.flops, work.products())
+    return Rehearsal(events, encoding, work.flops, work.products())
 
 
 def model_to_train(outline: Outline, config: TrainConfig) -> M2MModel:

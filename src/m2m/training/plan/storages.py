@@ -69,18 +69,22 @@ def live_peak(sizes: Iterable[int]) -> int:
     return peak
 
 
-def heap_peak(sizes: Sequence[int]) -> int:
+def heap_peak(sizes: Sequence[int], passing: int = 0) -> int:
     """What a process holds in all where glibc's malloc gives out the memory.
 
     A freed block below `MAPPED` stays in the heap. Small objects (the nodes of autograd, for instance) soon sit in it,
     so that it is a little too short for the next tensor of its size, which takes fresh memory. In the end each size has
     room of its own: as much as ever lived of that size at once, whatever lived of the others then.
+
+    passing: so many events at the start make no such objects, being without gradient. What is freed then is whole.
     """
     now: dict[int, int] = defaultdict(int)
     most: dict[int, int] = defaultdict(int)
-    for size in sizes:
+    for number, size in enumerate(sizes):
         block = abs(size)
         if block < MAPPED:
             now[block] += size
-            most[block] = max(most[block], now[block])
-    return sum(most.values()) + live_peak(size for size in sizes if abs(size) >= MAPPED)
+            if number >= passing:
+                most[block] = max(most[block], now[block])
+    first = live_peak(size for size in sizes[:passing] if abs(size) < MAPPED)
+    return max(first, sum(most.values())) + live_peak(size for size in sizes if abs(size) >= MAPPED)
