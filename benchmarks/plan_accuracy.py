@@ -95,9 +95,8 @@ def make_latents(folder: Path) -> None:
     from m2m.model.autoencoder import TinyAutoencoder
 
     torch.manual_seed(0)
-    TinyAutoencoder(latent_channels=4, block_out_channels=(8, 16, 16, 16), norm_num_groups=4).save_pretrained(
-        folder / "autoencoder"
-    )
+    autoencoder = TinyAutoencoder(latent_channels=4, block_out_channels=(3, 12, 16, 16), norm_num_groups=4)
+    autoencoder.save_pretrained(folder / "autoencoder")
     build = ["--generator", "world:mini", "--images-per-set", "3", "--size", "256"]
     commands: list[list[object]] = [
         ["data", "captions", "world:mini:train:16", "--test", "0", "--out", folder / "captions"],
