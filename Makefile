@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 $(DEV_STAMP): $(STAMP)
-	$(PIP_INSTALL) -e '.[dev,train,data]'
+	$(PIP_INSTALL) -e '.[dev,train,data,eval]'
 	touch $@
 
 install: $(DEV_STAMP)

@@ -20,13 +20,13 @@ from typing import Any
 import torch
 import yaml
 from diffusers import DDIMScheduler
-from pairing import ratio, take_turns
 from PIL import Image
 from torch import Tensor, nn
 
 from m2m.checkpoint import write_json
 from m2m.cli.models import find_model, load_pipeline
 from m2m.data.worlds import World
+from m2m.evaluation.pairing import ratio, take_turns
 from m2m.model.autoencoder import TinyAutoencoder
 from m2m.model.context_window import ContextWindow
 from m2m.model.unet import M2MModel

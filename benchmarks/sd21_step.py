@@ -24,14 +24,15 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from einops import repeat
-from pairing import Ratio, Times, ratio, take_turns
-from torch import Tensor, nn
+from torch import Tensor
 
 from m2m.checkpoint import write_json
 from m2m.diffusion.guidance import guide
+from m2m.evaluation.pairing import Ratio, Times, ratio, take_turns
+from m2m.evaluation.random_networks import random_text_unet, with_image_set_attention
 from m2m.model.context import ContextReader
 from m2m.model.context_window import ContextWindow
-from m2m.model.convert import count_parameters, is_text_attention
+from m2m.model.convert import count_parameters
 from m2m.model.sizes import DINOV2_GIANT, SD21_TEXT, SD21_UNET
 from m2m.model.unet import M2MModel
 
@@ -40,24 +41,6 @@ GUIDANCE = 7.5
 TIMESTEP = 501
 
 Step = Callable[[], Tensor]
-
-
-def random_base(dtype: torch.dtype, device: str) -> UNet2DConditionModel:
-    """Stable Diffusion 2.1's U-Net with PyTorch's initial weights, made in place: its memory is never needed twice."""
-    with torch.device("meta"):
-        base = UNet2DConditionModel(**SD21_UNET)
-    return _fill(base, dtype, device).eval().requires_grad_(False)
-
-
-def with_image_set_attention(base: UNet2DConditionModel, variant: str, device: str) -> M2MModel:
-    """An M2M model around the same weights; its own attention random, as if it were trained."""
-    with torch.device("meta"):
-        model = M2MModel(unet_config=SD21_UNET, variant=variant, context_dim=DINOV2_GIANT[1])
-    for layer in model.image_set_attentions():
-        _fill(layer, base.dtype, device)
-    shared = {f"unet.{name}": tensor for name, tensor in base.state_dict().items() if not is_text_attention(name)}
-    model.load_state_dict({**model.state_dict(), **shared}, strict=True, assign=True)
-    return model.eval().requires_grad_(False)
 
 
 def text_step(base: UNet2DConditionModel, latents: Tensor) -> Step:
@@ -91,11 +74,11 @@ def measure(options: argparse.Namespace, dtype: torch.dtype) -> dict[str, Any]:
     """All three steps at one dtype."""
     torch.manual_seed(options.seed)
     latents = torch.randn(1, 4, options.latent, options.latent, device=options.device)
-    base = random_base(dtype, options.device)
+    base = random_text_unet(SD21_UNET, dtype, options.device)
     steps: dict[str, Step] = {"SD 2.1, text": text_step(base, latents)}
     models: dict[str, dict[str, Any]] = {}
     for label, variant in (("M2M-Self", "self"), ("M2M-DINO", "dino")):
-        model = with_image_set_attention(base, variant, options.device)
+        model = with_image_set_attention(base, variant, DINOV2_GIANT[1] if variant == "dino" else None)
         context = ContextWindow(model, sets=1, size=options.context)
         started = time.perf_counter()
         context.append(_features(options, variant, dtype), [0] * options.context, given=True)
@@ -138,15 +121,6 @@ def table(dtype: str, results: dict[str, Any]) -> str:
             f"| {own['cache_bytes_per_image'] / 2**20:.2f} MiB |"
         )
     return "\n".join(lines)
-
-
-def _fill(module: nn.Module, dtype: torch.dtype, device: str) -> Any:
-    nn.Module.to(module, dtype)  # diffusers' own `to` warns of modules to be kept in float32, and lists none
-    module.to_empty(device=device)
-    for part in module.modules():
-        if hasattr(part, "reset_parameters"):
-            part.reset_parameters()
-    return module
 
 
 def _features(options: argparse.Namespace, variant: str, dtype: torch.dtype) -> Tensor:

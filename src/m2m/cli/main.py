@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import errno
 import inspect
+import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
@@ -35,6 +38,7 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command("generate", "m2m.cli.generate:generate", "Make further images that go with the given ones."),
+    Command("eval", "m2m.cli.evaluate:evaluate", "Score a model by the paper's protocols, with floors; a report."),
     Command("init", "m2m.cli.init:init", "Turn a Stable Diffusion folder into a model of ours."),
     Command("train", "m2m.cli.train:train", "Train a many-to-many model on image sets."),
     Command("train-autoencoder", "m2m.cli.train_autoencoder:train_autoencoder", "Train the tiny autoencoder."),
@@ -48,9 +52,10 @@ COMMANDS = (
     Command("data plan", "m2m.cli.data.plan:data_plan", "Say what a data set costs before it is made."),
     Command("data folder", "m2m.cli.data.folder:data_folder", "Make sub-folders of pictures image sets."),
     Command("data coco", "m2m.cli.data.coco:data_coco", "Make sets of COCO images that share a category."),
+    Command("bench sampling", "m2m.cli.bench_sampling:bench_sampling", "What an image costs, beside text to image."),
 )
 SUMMARY = "A few images in, as many further images that share their content and style out."
-GROUPS = {"data": "Make the image sets that training reads."}
+GROUPS = {"data": "Make the image sets that training reads.", "bench": "Measure what the models cost."}
 
 # Plain help: with rich markup, "[key=value ...]" in a help text would be taken for a style and vanish.
 _STYLE: dict[str, Any] = {
@@ -72,13 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         build_app(given)(given, prog_name="m2m")
     except UserError as error:
-        print(f"m2m: {' '.join(str(error).splitlines())}", file=sys.stderr)
-        return 2
+        return _refuse(str(error))
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        print(f"m2m: '{error.filename or 'a file'}' cannot be written: {error.strerror}", file=sys.stderr)
-        return 2
+        return _refuse(f"'{error.filename or 'a file'}' cannot be written: {error.strerror}")
     except KeyboardInterrupt:
         return INTERRUPTED
     except SystemExit as end:
@@ -147,6 +150,23 @@ def _root(
     ] = False,
 ) -> None:
     """Options that stand before a command's name; each acts in a callback of its own."""
+
+
+def _refuse(reason: str) -> int:
+    """Say in one line what the user can mend; gives the exit code.
+
+    Of the processes of `accelerate launch` or `torchrun`, which mostly meet the same mistake, the main one alone says
+    it. What another has to say, for it may be alone with it, goes into the launcher's own report.
+    """
+    line = f"m2m: {' '.join(reason.splitlines())}"
+    report = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if report and os.environ.get("RANK", "0") != "0":
+        # As torch.distributed.elastic.multiprocessing.errors reads it; the call stack is what it shows.
+        details = {"py_callstack": line, "timestamp": str(int(time.time()))}
+        Path(report).write_text(json.dumps({"message": {"message": line, "extraInfo": details}}))
+    else:
+        print(line, file=sys.stderr)
+    return 2
 
 
 def _terminate(number: int, frame: object) -> NoReturn:

@@ -57,6 +57,12 @@ def unfused_lite0() -> Any:
     return network.eval()
 
 
+def lite0_classifier() -> nn.Linear:
+    """What `pretrained_lite0` leaves out: pooled features [M, 1280] -> logits [M, 1000] of ImageNet; same errors."""
+    classifier: nn.Linear = unfused_lite0()._fc
+    return classifier
+
+
 def early_features(network: Any, pixels: Tensor, blocks: int) -> list[Tensor]:
     """Maps of the stem and of the last of the first `blocks` blocks for normalised pixels [M, 3, H, W]."""
     stem = network._swish(network._bn0(network._conv_stem(pixels)))  # [M, 32, H/2, W/2]

@@ -13,5 +13,14 @@ SD21_UNET: dict[str, Any] = {
     "cross_attention_dim": 1024,
     "use_linear_projection": True,
 }
+# Its autoencoder: 83,653,863 parameters, 8x down.
+SD21_VAE: dict[str, Any] = {
+    "block_out_channels": [128, 256, 512, 512],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "scaling_factor": 0.18215,
+}
 SD21_TEXT = (77, 1024)  # tokens of a caption and their width: OpenCLIP ViT-H
 DINOV2_GIANT = (257, 1536)  # tokens of an image at 224 pixels and their width

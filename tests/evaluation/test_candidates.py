@@ -1,0 +1,49 @@
+"""What is asked for by name: windows and candidates."""
+
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from m2m.evaluation.candidates import Model, Window, candidates_of
+from m2m.types import UserError
+
+
+def never() -> NoReturn:
+    """Nothing here may load a model."""
+    raise AssertionError("loaded")
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "policy"),
+    [("all", None, "sliding"), ("4", 4, "sliding"), ("anchor:6", 6, "anchor"), ("sliding:3", 3, "sliding")],
+)
+def test_windows_are_read_and_written_alike(text: str, size: int | None, policy: str) -> None:
+    """A window that prints as another would file two candidates' images in one folder."""
+    window = Window.parse(text)
+    assert (window.size, window.policy) == (size, policy)
+    assert Window.parse(str(window)) == window
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "four", "anchor", "anchor:", ":4", "other:4", "anchor:0", ""])
+def test_a_window_that_is_none_is_refused(text: str) -> None:
+    """It would end in a traceback of the pipeline, an hour later."""
+    with pytest.raises(UserError, match="window"):
+        Window.parse(text)
+
+
+def test_every_model_comes_with_every_window_and_labels_tell_them_apart() -> None:
+    """Two rows of one name would be taken for one."""
+    models = [Model("a", "1", never), Model("b", "2", never)]
+    found = candidates_of(models, [Window(), Window(4)], [Path("mine")])
+    labels = ["a, window all", "a, window 4", "b, window all", "b, window 4", "mine"]
+    assert [own.label for own in found] == labels
+    assert [own.label for own in candidates_of(models, [Window(4)], [])] == ["a", "b"]
+
+
+def test_nothing_to_evaluate_and_the_same_twice_are_refused() -> None:
+    """An evaluation of floors alone would end well and say nothing."""
+    with pytest.raises(UserError, match="--model"):
+        candidates_of([], [Window()], [])
+    with pytest.raises(UserError, match="twice"):
+        candidates_of([Model("a", "1", never)] * 2, [Window()], [])
