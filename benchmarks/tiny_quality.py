@@ -3,8 +3,8 @@
     python benchmarks/tiny_quality.py --model tiny-self --model tiny-dino --sets 200 --out out/tiny_quality
     python benchmarks/tiny_quality.py --model runs/self/model --sets 50 --steps 25 --sweep-guidance 1,1.5,2,3,5
 
-Prints Markdown tables (what they mean: m2m/evaluation/quality.py) and writes them to --out, with quality.json and, for
-each model, grids (given | generated | rendered) of the first sets and of those that it got most wrong.
+Prints Markdown tables (what they mean: m2m/evaluation/truth/quality.py) and writes them to --out, with quality.json and,
+for each model, grids (given | generated | rendered) of the first sets and of those that it got most wrong.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from m2m.cli.models import find_model, load_pipeline
 from m2m.data.grids import image_grid
 from m2m.data.pictures import images_from_pixels
 from m2m.data.worlds import World
-from m2m.evaluation.continuations import SampleConfig, autoencoded, continuations, unconditional
-from m2m.evaluation.held_out import HeldOutConfig, HeldOutSet, copies_of_last, held_out_sets, rendered
-from m2m.evaluation.labelled import LabelledConfig, render_labelled
-from m2m.evaluation.probe import TruthProbe, load_probe
-from m2m.evaluation.probe_training import accuracies
-from m2m.evaluation.quality import Quality, Readings, accuracy_table, freedom_table, read, score, share_right
+from m2m.evaluation.truth.continuations import SampleConfig, autoencoded, continuations, unconditional
+from m2m.evaluation.truth.held_out import HeldOutConfig, HeldOutSet, copies_of_last, held_out_sets, rendered
+from m2m.evaluation.truth.labelled import LabelledConfig, render_labelled
+from m2m.evaluation.truth.probe import TruthProbe, load_probe
+from m2m.evaluation.truth.probe_training import accuracies
+from m2m.evaluation.truth.quality import Quality, Readings, accuracy_table, freedom_table, read, score, share_right
 from m2m.pipeline import M2MPipeline
 from m2m.types import UserError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from m2m.cli.main import main
-from m2m.evaluation.probe import load_probe
+from m2m.evaluation.truth.probe import load_probe
 
 FEW = ["images=24", "validation_images=8", "steps=2", "batch_images=4", "warmup_steps=1", "size=32", "workers=0"]
 SMALL = ["model.widths=[8,16]", "model.blocks=[0,1]", "threads=1"]

@@ -20,6 +20,8 @@ from m2m.evaluation.contenders import (
     encoder,
     latent_side,
     random_pipelines,
+    sd21_parts,
+    tensors_of,
     with_base,
     without_arithmetic,
 )
@@ -40,6 +42,7 @@ from m2m.evaluation.efficiency_plot import plot
 from m2m.evaluation.efficiency_table import Efficiency, cell_line, markdown
 from m2m.evaluation.operations import COUNTED, Law
 from m2m.evaluation.peak_memory import CLEAR, working_bytes
+from m2m.evaluation.work import Stopped
 from m2m.model.unet import M2MModel
 from m2m.types import UserError
 from tests.tiny import tiny_autoencoder, tiny_encoder, tiny_pipeline, tiny_scheduler, tiny_unet_config
@@ -189,6 +192,21 @@ def test_models_with_different_unets_are_refused() -> None:
     other.register_modules(model=larger)
     with pytest.raises(UserError, match="different U-Nets"):
         with_base({SELF: tiny_pipeline("self"), DINO: other})
+
+
+def test_full_size_is_stable_diffusions_and_takes_no_memory() -> None:
+    """Bug: parameters that are not those of Stable Diffusion 2.1 and its autoencoder; networks that nobody asked for."""
+    found = random_pipelines(sd21_parts(256, "dinov2-giant"), torch.float32, "meta", names=[SELF])
+    assert list(found) == [BASE, SELF] and found[SELF].image_size == 256
+    assert sum(tensor.numel() for tensor in tensors_of(found[BASE]).values()) == 865_910_724 + 83_653_863
+    assert all(tensor.is_meta for pipe in found.values() for tensor in tensors_of(pipe).values())
+
+
+def test_samplers_stop_between_steps() -> None:
+    """Bug: a signal that is looked at after the call alone, which may take an hour."""
+    for sampler in contenders(pipelines(), CONFIG, list(LABELS), stop=lambda: True).values():
+        with pytest.raises(Stopped):
+            sampler(1, 1, 1)
 
 
 @pytest.mark.parametrize("pixels", [4, 100])

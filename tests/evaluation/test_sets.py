@@ -12,8 +12,8 @@ from m2m.data.shards import ShardError
 from m2m.data.worlds import Caption, World
 from m2m.data.worlds.rendering import image_seed
 from m2m.evaluation import sets as module
-from m2m.evaluation.held_out import closest_pair
 from m2m.evaluation.sets import EvaluationSets, compared_pixels
+from m2m.evaluation.truth.held_out import closest_pair
 from m2m.types import UserError
 from tests.data.reading.test_dataset_damage import damage
 from tests.data.reading.toy_shards import SIZE, full_sets, write_folder

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from m2m.evaluation.protocols.protocol import Origin, Protocol
     from m2m.evaluation.scoring import Scorer
     from m2m.evaluation.sets import EvaluationSets
-    from m2m.evaluation.truth import Truth
+    from m2m.evaluation.truth.truth import Truth
     from m2m.pipeline import M2MPipeline
 
 Progress = Callable[[int, int], None]
@@ -149,8 +149,8 @@ def scorer_asked(asked: Asked, sets: EvaluationSets) -> Scorer:
 def _truth(asked: Asked, sets: EvaluationSets) -> Truth | None:
     from m2m.data.worlds import World
     from m2m.data.worlds.specs import WorldSpec, is_world
-    from m2m.evaluation.probe import load_probe
-    from m2m.evaluation.truth import truth_of
+    from m2m.evaluation.truth.probe import load_probe
+    from m2m.evaluation.truth.truth import truth_of
 
     if asked.probe == "none":
         return None

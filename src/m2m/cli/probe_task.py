@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from m2m.data.worlds import World
-from m2m.evaluation.labelled import Labelled, LabelledStream
-from m2m.evaluation.probe import TruthProbe
-from m2m.evaluation.probe_training import ProbeLossConfig, probe_loss
+from m2m.evaluation.truth.labelled import Labelled, LabelledStream
+from m2m.evaluation.truth.probe import TruthProbe
+from m2m.evaluation.truth.probe_training import ProbeLossConfig, probe_loss
 from m2m.training.loop import LoopConfig
 from m2m.training.seeds import step_generator
 from m2m.training.task import Batch, Share, StepBatch

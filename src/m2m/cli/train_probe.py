@@ -11,8 +11,8 @@ from m2m.cli.training_run import end_of_run, shown_progress
 
 if TYPE_CHECKING:
     from m2m.cli.probe_task import ProbeConfig
-    from m2m.evaluation.labelled import Labelled
-    from m2m.evaluation.probe import TruthProbe
+    from m2m.evaluation.truth.labelled import Labelled
+    from m2m.evaluation.truth.probe import TruthProbe
     from m2m.training.loop import TrainingResult
 
 CONFUSIONS = ("subject", "style", "background", "count")  # attributes whose confusions are printed
@@ -46,7 +46,7 @@ def _run(config: ProbeConfig) -> TrainingResult:
 
     from m2m.cli.probe_task import ProbeTask, new_probe
     from m2m.config import config_dict, save_config
-    from m2m.evaluation.labelled import LabelledConfig, labelled_folder
+    from m2m.evaluation.truth.labelled import LabelledConfig, labelled_folder
     from m2m.training.loop import train
     from m2m.training.parallel import Processes
     from m2m.training.watching import Work
@@ -92,7 +92,7 @@ def _finish(result: TrainingResult, tested: Labelled, config: ProbeConfig) -> No
 
 def measure(probe: TruthProbe, tested: Labelled) -> dict:
     """Accuracy by attribute, and the commonest confusions, on labelled pictures."""
-    from m2m.evaluation.probe_training import accuracies, confusions
+    from m2m.evaluation.truth.probe_training import accuracies, confusions
 
     found = probe.classify(tested.pixels())
     values = probe.attributes

@@ -7,7 +7,7 @@ random embedding of 77 tokens for each text. With random weights all of them sha
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -91,22 +91,28 @@ def latent_side(pixels: int, autoencoder: Any) -> int:
     return pixels // scale
 
 
-def random_pipelines(parts: Parts, dtype: torch.dtype, device: str, seed: int = 0) -> dict[str, Any]:
-    """Pipelines "base", "self" and "dino" with random weights; on the device "meta" without any."""
+def random_pipelines(
+    parts: Parts, dtype: torch.dtype, device: str, seed: int = 0, names: Sequence[str] = (SELF, DINO)
+) -> dict[str, Any]:
+    """Pipelines "base" and `names` of "self" and "dino" with random weights; on the device "meta" without any."""
     torch.manual_seed(seed)
     base = random_text_unet(parts.unet, dtype, device)
     autoencoder = with_random_weights(parts.autoencoder, dtype, device)
-    vision = parts.vision_encoder
-    if isinstance(vision, EfficientNetLite0Encoder):
-        nn.Module.to(vision, dtype=dtype, device=None if device == "meta" else device)
-    else:
-        with_random_weights(vision, dtype, device)
-    own = with_image_set_attention(base, "self"), with_image_set_attention(base, "dino", vision.dim)
-    return {
-        BASE: text_pipeline(base, autoencoder, parts.scheduler),
-        SELF: _quiet(M2MPipeline(own[0], autoencoder, copy.deepcopy(parts.scheduler))),
-        DINO: _quiet(M2MPipeline(own[1], autoencoder, copy.deepcopy(parts.scheduler), vision)),
-    }
+    made = {BASE: text_pipeline(base, autoencoder, parts.scheduler)}
+    if SELF in names:
+        model = with_image_set_attention(base, "self")
+        made[SELF] = _quiet(M2MPipeline(model, autoencoder, copy.deepcopy(parts.scheduler)))
+    if DINO in names:
+        vision = _filled_encoder(parts.vision_encoder, dtype, device)
+        model = with_image_set_attention(base, "dino", vision.dim)
+        made[DINO] = _quiet(M2MPipeline(model, autoencoder, copy.deepcopy(parts.scheduler), vision))
+    return made
+
+
+def _filled_encoder(vision: Any, dtype: torch.dtype, device: str) -> Any:
+    if not isinstance(vision, EfficientNetLite0Encoder):
+        return with_random_weights(vision, dtype, device)
+    return nn.Module.to(vision, dtype=dtype, device=None if device == "meta" else device)
 
 
 def with_base(pipelines: Mapping[str, M2MPipeline], seed: int = 0) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from m2m.evaluation.contenders import BASE, DINO, SELF, tensors_of
 from m2m.evaluation.operations import Law
 from m2m.evaluation.pairing import Ratio, Times, ratio, take_turns
 from m2m.evaluation.peak_memory import working_bytes
+from m2m.evaluation.work import Stopped
 from m2m.model.context_window import ContextWindow
 from m2m.model.sizes import SD21_TEXT
 from m2m.pipeline import M2MPipeline
@@ -37,6 +38,7 @@ LABELS = {
 CLOCKS = ("wall", "processor")
 
 Sampler = Callable[[int, int, int], Tensor]  # given images, images to make, steps of each -> pixels
+OnStep = Callable[..., dict[str, Any]]  # diffusers' callback_on_step_end
 Progress = Callable[[int, int], None]  # calls done, in all
 
 
@@ -109,18 +111,30 @@ class Facts:
     cache_bytes_per_image: int | None
 
 
-def contenders(pipelines: Mapping[str, Any], config: EfficiencyConfig, names: Sequence[str]) -> dict[str, Sampler]:
+def contenders(
+    pipelines: Mapping[str, Any],
+    config: EfficiencyConfig,
+    names: Sequence[str],
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Sampler]:
     """What is compared, by name, in the order of their turns; "base" comes first whether it is named or not.
 
-    pipelines: of `contenders.random_pipelines` or `with_base`; "self" serves both of its ways.
+    pipelines: of `contenders.random_pipelines` or `with_base`; "self" serves both of its ways. stop: asked after every
+    step; where it says so, the samplers raise Stopped.
     """
+
+    def check(*_: Any) -> dict[str, Any]:
+        if stop():
+            raise Stopped
+        return {}
+
     samplers: dict[str, Sampler] = {}
     for name in LABELS:
         if name == BASE:
-            samplers[name] = text_sampler(pipelines[BASE], config)
+            samplers[name] = text_sampler(pipelines[BASE], config, check)
         elif name in names:
             pipe = pipelines[pipeline_of(name)]
-            samplers[name] = set_sampler(pipe, config, reuse_context=name != RECOMPUTING)
+            samplers[name] = set_sampler(pipe, config, check, reuse_context=name != RECOMPUTING)
     return samplers
 
 
@@ -129,7 +143,7 @@ def pipeline_of(name: str) -> str:
     return SELF if name == RECOMPUTING else name
 
 
-def text_sampler(pipe: Any, config: EfficiencyConfig) -> Sampler:
+def text_sampler(pipe: Any, config: EfficiencyConfig, on_step: OnStep) -> Sampler:
     """Text to image: a call for each image, for diffusers makes those of one call side by side."""
     generator = torch.Generator().manual_seed(config.seed)
     width = pipe.unet.config.cross_attention_dim
@@ -143,6 +157,7 @@ def text_sampler(pipe: Any, config: EfficiencyConfig) -> Sampler:
                 num_inference_steps=steps,
                 guidance_scale=config.guidance,
                 generator=torch.Generator().manual_seed(config.seed + index),
+                callback_on_step_end=on_step,
                 output_type="pt",
             ).images
             for index in range(images)
@@ -152,7 +167,7 @@ def text_sampler(pipe: Any, config: EfficiencyConfig) -> Sampler:
     return sample
 
 
-def set_sampler(pipe: M2MPipeline, config: EfficiencyConfig, reuse_context: bool) -> Sampler:
+def set_sampler(pipe: M2MPipeline, config: EfficiencyConfig, on_step: OnStep, reuse_context: bool) -> Sampler:
     """Many to many; guided in every step, as the base is, whatever the pipeline's own choice."""
 
     def sample(given: int, images: int, steps: int) -> Tensor:
@@ -164,6 +179,7 @@ def set_sampler(pipe: M2MPipeline, config: EfficiencyConfig, reuse_context: bool
             guidance_scale=config.guidance,
             guidance_interval=(0.0, 1.0),
             seed=config.seed,
+            callback_on_step_end=on_step,
             output_type="pt",
             reuse_context=reuse_context,
         )

@@ -19,8 +19,8 @@ from typing import Any
 from PIL import Image
 
 from m2m.checkpoint import atomic_folder, read_json, write_json
-from m2m.evaluation.continuations import Progress
 from m2m.evaluation.sets import EvaluationSet, EvaluationSets
+from m2m.evaluation.truth.continuations import Progress
 from m2m.pipeline import M2MPipeline
 from m2m.types import UserError
 

@@ -15,12 +15,12 @@ from torch import Tensor
 from m2m.evaluation.features.cache import FeatureCache
 from m2m.evaluation.features.extractor import Features
 from m2m.evaluation.measures import SetFeatures, measure_all
-from m2m.evaluation.quality import Readings
 from m2m.evaluation.result import Measure, Role, Row
 from m2m.evaluation.score import Score
 from m2m.evaluation.sets import EvaluationSet, EvaluationSets
 from m2m.evaluation.sources import RealSource, Source, near_copy
-from m2m.evaluation.truth import Truth
+from m2m.evaluation.truth.quality import Readings
+from m2m.evaluation.truth.truth import Truth
 from m2m.evaluation.work import Work
 
 

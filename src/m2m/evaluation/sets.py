@@ -30,7 +30,7 @@ from m2m.data.reading.shard_files import Address, ShardCache, ShardFolder, find_
 from m2m.data.reading.shard_groups import OpenGroup, groups_of
 from m2m.data.worlds import Caption
 from m2m.data.worlds.specs import WorldSpec, is_world
-from m2m.evaluation.held_out import closest_pair
+from m2m.evaluation.truth.held_out import closest_pair
 from m2m.types import UserError
 
 Data = Address | Sequence[Address]

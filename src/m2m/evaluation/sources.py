@@ -12,9 +12,9 @@ from torch import Tensor
 from m2m.data.pictures import read_picture, to_square
 from m2m.data.real_sets.files import natural
 from m2m.evaluation.generation import set_folder
-from m2m.evaluation.held_out import distances
 from m2m.evaluation.result import Role
 from m2m.evaluation.sets import EvaluationSet, EvaluationSets, compared_pixels
+from m2m.evaluation.truth.held_out import distances
 from m2m.types import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")

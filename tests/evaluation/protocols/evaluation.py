@@ -10,13 +10,13 @@ from m2m.evaluation.candidates import Candidate, Model, Window, candidates_of
 from m2m.evaluation.features.cache import FeatureCache
 from m2m.evaluation.features.extractor import find_extractor
 from m2m.evaluation.generation import GenerateConfig
-from m2m.evaluation.probe import load_probe
 from m2m.evaluation.protocols.known import find_protocol
 from m2m.evaluation.protocols.protocol import Origin
 from m2m.evaluation.result import Result
 from m2m.evaluation.scoring import Scorer
 from m2m.evaluation.sets import EvaluationSets
-from m2m.evaluation.truth import Truth
+from m2m.evaluation.truth.probe import load_probe
+from m2m.evaluation.truth.truth import Truth
 from m2m.evaluation.work import Work
 from m2m.evaluation.workshop import Workshop
 from m2m.pipeline import M2MPipeline

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from m2m.evaluation.probe import TruthProbe
+from m2m.evaluation.truth.probe import TruthProbe
 
 
 def random_probe(attributes: Mapping[str, list], image_size: int = 64) -> TruthProbe:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from m2m.evaluation.probe import TruthProbe
+from m2m.evaluation.truth.probe import TruthProbe
 
 Labels = Mapping[str, Tensor]  # attribute -> indices of its values, int64 [M]
 

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from m2m.data.pictures import to_pixels
 from m2m.data.worlds import Caption, World
-from m2m.evaluation.probe import TruthProbe
-from m2m.evaluation.quality import Readings, entropies, free_attributes
 from m2m.evaluation.score import Score
+from m2m.evaluation.truth.probe import TruthProbe
+from m2m.evaluation.truth.quality import Readings, entropies, free_attributes
 from m2m.types import UserError
 
 EXTRACTOR = "truth probe"

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from m2m.data.worlds import World
-from m2m.evaluation.continuations import SampleConfig, autoencoded, continuations, unconditional
-from m2m.evaluation.held_out import HeldOutConfig, HeldOutSet, held_out_sets, rendered
+from m2m.evaluation.truth.continuations import SampleConfig, autoencoded, continuations, unconditional
+from m2m.evaluation.truth.held_out import HeldOutConfig, HeldOutSet, held_out_sets, rendered
 from m2m.pipeline import M2MPipeline
 from m2m.types import UserError
 from tests.tiny import tiny_pipeline

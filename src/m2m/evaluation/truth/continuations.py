@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from m2m.data.pictures import images_from_pixels
-from m2m.evaluation.held_out import HeldOutSet
+from m2m.evaluation.truth.held_out import HeldOutSet
 from m2m.pipeline import M2MPipeline
 from m2m.types import UserError
 

@@ -7,7 +7,14 @@ import torch
 
 from m2m.data.worlds import World
 from m2m.data.worlds.splits import is_held_out
-from m2m.evaluation.held_out import HeldOutConfig, closest_pair, copies_of_last, distances, held_out_sets, rendered
+from m2m.evaluation.truth.held_out import (
+    HeldOutConfig,
+    closest_pair,
+    copies_of_last,
+    distances,
+    held_out_sets,
+    rendered,
+)
 from m2m.types import UserError
 
 WORLD = World.load("mini")

@@ -10,8 +10,8 @@ import torch
 
 from m2m.data.pictures import to_pixels
 from m2m.data.worlds import Caption, World
-from m2m.evaluation.held_out import HeldOutConfig, HeldOutSet, copies_of_last, held_out_sets, rendered
-from m2m.evaluation.quality import (
+from m2m.evaluation.truth.held_out import HeldOutConfig, HeldOutSet, copies_of_last, held_out_sets, rendered
+from m2m.evaluation.truth.quality import (
     accuracy_table,
     entropies,
     entropy_ratio,
@@ -23,7 +23,7 @@ from m2m.evaluation.quality import (
     score,
     share_right,
 )
-from tests.evaluation.random_probe import random_probe
+from tests.evaluation.truth.random_probe import random_probe
 
 WORLD = World.load("mini")
 

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from m2m.data.worlds import World
-from m2m.evaluation.probe import load_probe
-from m2m.evaluation.truth import Truth, truth_of
+from m2m.evaluation.truth.probe import load_probe
+from m2m.evaluation.truth.truth import Truth, truth_of
 
 CAPTIONS = ("three cats on plain white, flat style", "a penguin", "owls, pixel art style")
 IMAGES = 4

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from m2m.data.worlds import World
-from m2m.evaluation.labelled import LabelledConfig, render_labelled
-from m2m.evaluation.probe import TruthProbe
-from m2m.evaluation.probe_training import ProbeLossConfig, accuracies, blurred, confusions, disturb, probe_loss
+from m2m.evaluation.truth.labelled import LabelledConfig, render_labelled
+from m2m.evaluation.truth.probe import TruthProbe
+from m2m.evaluation.truth.probe_training import ProbeLossConfig, accuracies, blurred, confusions, disturb, probe_loss
 
 WORLD = World.load("mini")
 

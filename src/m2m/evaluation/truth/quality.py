@@ -18,8 +18,8 @@ from torch import Tensor
 
 from m2m.data.worlds import Caption, World
 from m2m.data.worlds.vocabulary import subjects
-from m2m.evaluation.held_out import HeldOutSet, distances
-from m2m.evaluation.probe import TruthProbe
+from m2m.evaluation.truth.held_out import HeldOutSet, distances
+from m2m.evaluation.truth.probe import TruthProbe
 
 Readings = dict[str, Tensor]  # attribute -> what the probe read off each image, int64 [S, N]
 

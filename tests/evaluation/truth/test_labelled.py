@@ -10,8 +10,8 @@ import torch
 
 from m2m.data.worlds import World
 from m2m.data.worlds.splits import is_held_out, is_withheld
-from m2m.evaluation import labelled
-from m2m.evaluation.labelled import LabelledConfig, LabelledStream, labelled_folder, render_labelled
+from m2m.evaluation.truth import labelled
+from m2m.evaluation.truth.labelled import LabelledConfig, LabelledStream, labelled_folder, render_labelled
 from m2m.types import UserError
 
 WORLD = World.load("mini")

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from m2m.data.worlds import World
-from m2m.evaluation.labelled import LabelledConfig, render_labelled
-from m2m.evaluation.probe import CLASSIFY_BATCH, TruthProbe, load_probe
-from m2m.evaluation.probe_training import accuracies
+from m2m.evaluation.truth.labelled import LabelledConfig, render_labelled
+from m2m.evaluation.truth.probe import CLASSIFY_BATCH, TruthProbe, load_probe
+from m2m.evaluation.truth.probe_training import accuracies
 from m2m.types import UserError
-from tests.evaluation.random_probe import random_probe
+from tests.evaluation.truth.random_probe import random_probe
 
 ATTRIBUTES = {"colour": ["red", "green", "blue"], "count": [1, 2]}
 # What issue 2 asks of the instrument; the category follows from the subject and is no worse.
