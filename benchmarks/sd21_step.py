@@ -28,8 +28,8 @@ from torch import Tensor
 
 from m2m.checkpoint import write_json
 from m2m.diffusion.guidance import guide
-from m2m.evaluation.pairing import Ratio, Times, ratio, take_turns
-from m2m.evaluation.random_networks import random_text_unet, with_image_set_attention
+from m2m.evaluation.efficiency.pairing import Ratio, Times, ratio, take_turns
+from m2m.evaluation.efficiency.random_networks import random_text_unet, with_image_set_attention
 from m2m.model.context import ContextReader
 from m2m.model.context_window import ContextWindow
 from m2m.model.convert import count_parameters

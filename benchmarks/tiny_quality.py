@@ -3,8 +3,8 @@
     python benchmarks/tiny_quality.py --model tiny-self --model tiny-dino --sets 200 --out out/tiny_quality
     python benchmarks/tiny_quality.py --model runs/self/model --sets 50 --steps 25 --sweep-guidance 1,1.5,2,3,5
 
-Prints Markdown tables (what they mean: m2m/evaluation/truth/quality.py) and writes them to --out, with quality.json and,
-for each model, grids (given | generated | rendered) of the first sets and of those that it got most wrong.
+Prints Markdown tables (what they mean: m2m/evaluation/truth/quality.py) and writes them to --out, with quality.json
+and, for each model, grids (given | generated | rendered) of the first sets and of those that it got most wrong.
 """
 
 from __future__ import annotations

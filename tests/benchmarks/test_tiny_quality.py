@@ -11,7 +11,7 @@ from PIL import Image
 from benchmarks.tiny_quality import parse, run
 from m2m.data.worlds import World
 from m2m.types import UserError
-from tests.evaluation.random_probe import random_probe
+from tests.evaluation.truth.random_probe import random_probe
 from tests.tiny import tiny_pipeline
 
 

@@ -49,7 +49,7 @@ def test_one_command_leaves_a_report(finished: Path, model: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     assert {"report.html", "report.md", "result.json", "curves.png", "images", "features"} <= names
     result = read_report(finished)
-    assert result.protocol == "table1" and result.command.startswith("m2m ")
+    assert result.protocol == "table1" and result.command.startswith("m2m")
     assert [row.role for row in result.rows] == ["model", "floor", "floor", "floor", "ceiling"]
     assert result.settings["steps"] == 1 and result.versions["torch"]
     assert result.rows[0].name == str(model)

@@ -38,7 +38,7 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command("generate", "m2m.cli.generate:generate", "Make further images that go with the given ones."),
-    Command("eval", "m2m.cli.evaluate:evaluate", "Score a model by the paper's protocols, with floors; a report."),
+    Command("eval", "m2m.cli.evaluate:evaluate", "Score a model by the paper's protocols."),
     Command("init", "m2m.cli.init:init", "Turn a Stable Diffusion folder into a model of ours."),
     Command("train", "m2m.cli.train:train", "Train a many-to-many model on image sets."),
     Command("train-autoencoder", "m2m.cli.train_autoencoder:train_autoencoder", "Train the tiny autoencoder."),

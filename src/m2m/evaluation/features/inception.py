@@ -19,7 +19,7 @@ from m2m.types import UserError
 WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{WEIGHTS}"
 URL_SHA256 = "6726825d"  # its first digits, as torch hub names files
-INSTALL = "pip install torch-fidelity torchvision, with the torchvision of your torch"
+INSTALL = "pip install 'm2m-diffusion[inception]', with the torchvision of your torch"
 
 
 class InceptionExtractor(BatchedExtractor):

@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from m2m.evaluation.contenders import BASE, DINO, SELF, tensors_of
-from m2m.evaluation.operations import Law
-from m2m.evaluation.pairing import Ratio, Times, ratio, take_turns
-from m2m.evaluation.peak_memory import working_bytes
+from m2m.evaluation.efficiency.contenders import BASE, DINO, SELF, tensors_of
+from m2m.evaluation.efficiency.operations import Law
+from m2m.evaluation.efficiency.pairing import Ratio, Times, ratio, take_turns
+from m2m.evaluation.efficiency.peak_memory import working_bytes
 from m2m.evaluation.work import Stopped
 from m2m.model.context_window import ContextWindow
 from m2m.model.sizes import SD21_TEXT
@@ -196,12 +196,16 @@ def noise_pictures(count: int, size: int, seed: int) -> list[Image.Image]:
 
 def facts(pipe: Any) -> Facts:
     """Parameters, bytes and cache of a pipeline; one without arithmetic will do."""
-    tensors = list(tensors_of(pipe).values())
     return Facts(
-        parameters=sum(tensor.numel() for tensor in tensors if isinstance(tensor, torch.nn.Parameter)),
-        weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
+        parameters=sum(own.numel() for own in tensors_of(pipe).values() if isinstance(own, torch.nn.Parameter)),
+        weight_bytes=weight_bytes(pipe),
         cache_bytes_per_image=cache_bytes(pipe) if isinstance(pipe, M2MPipeline) else None,
     )
+
+
+def weight_bytes(pipe: Any) -> int:
+    """Bytes of all networks of a pipeline."""
+    return sum(own.numel() * own.element_size() for own in tensors_of(pipe).values())
 
 
 @torch.no_grad()

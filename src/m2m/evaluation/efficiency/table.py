@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from m2m.evaluation.contenders import BASE, SELF
-from m2m.evaluation.efficiency import LABELS, RECOMPUTING, Cell, Facts, pipeline_of
+from m2m.evaluation.efficiency.contenders import BASE, SELF
+from m2m.evaluation.efficiency.measuring import LABELS, RECOMPUTING, Cell, Facts, pipeline_of
 
 MIB = 2**20
 

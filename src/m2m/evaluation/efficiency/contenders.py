@@ -19,7 +19,7 @@ from diffusers import AutoencoderKL, DDIMScheduler
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from m2m.evaluation.random_networks import (
+from m2m.evaluation.efficiency.random_networks import (
     plain_config,
     random_text_unet,
     with_image_set_attention,

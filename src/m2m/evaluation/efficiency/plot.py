@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m2m.checkpoint import atomic_write
-from m2m.evaluation.contenders import BASE, DINO, SELF
-from m2m.evaluation.efficiency import LABELS, RECOMPUTING, Cell
-from m2m.evaluation.efficiency_table import Efficiency
+from m2m.evaluation.efficiency.contenders import BASE, DINO, SELF
+from m2m.evaluation.efficiency.measuring import LABELS, RECOMPUTING, Cell
+from m2m.evaluation.efficiency.table import Efficiency
 from m2m.types import UserError
 
 if TYPE_CHECKING:

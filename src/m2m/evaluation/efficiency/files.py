@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from m2m.checkpoint import atomic_write, read_json, write_json
-from m2m.evaluation.efficiency import Cell, Facts
-from m2m.evaluation.efficiency_plot import save_plot
-from m2m.evaluation.efficiency_table import Efficiency, markdown
+from m2m.evaluation.efficiency.measuring import Cell, Facts
+from m2m.evaluation.efficiency.plot import save_plot
+from m2m.evaluation.efficiency.table import Efficiency, markdown
 from m2m.types import UserError
 
 NUMBERS, TABLE, PLOT = "sampling.json", "sampling.md", "sampling.png"
