@@ -16,9 +16,9 @@ trained again. Prints a Markdown table and writes it, with ablation.json, to --o
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,14 @@ import torch
 from torch import Tensor
 
 from m2m.checkpoint import atomic_write, read_json, write_json
+from m2m.cli.main import main as m2m
 from m2m.cli.models import find_model, load_pipeline
 from m2m.config import load_config
 from m2m.data.worlds import World
-from m2m.evaluation.continuations import SampleConfig, continuations
-from m2m.evaluation.held_out import HeldOutConfig, HeldOutSet, held_out_sets, rendered
-from m2m.evaluation.probe import load_probe
-from m2m.evaluation.quality import Readings, entropy_ratio, free_attributes, near_copies, read, right_by_set
+from m2m.evaluation.truth.continuations import SampleConfig, continuations
+from m2m.evaluation.truth.held_out import HeldOutConfig, HeldOutSet, held_out_sets, rendered
+from m2m.evaluation.truth.probe import load_probe
+from m2m.evaluation.truth.quality import Readings, entropy_ratio, free_attributes, near_copies, read, right_by_set
 from m2m.training.image_sets import TrainConfig
 from m2m.training.state import checkpoints
 
@@ -69,7 +70,8 @@ def passes(config: TrainConfig) -> float:
     objective, images = config.objective, config.images_per_set
     lengths = range(2, images + 1) if objective.random_set_length else [images]
     trained = float(np.mean([n * objective.noise_draws + n - 1 for n in lengths]))
-    sampled = objective.rollout_probability * (objective.rollout_steps + images / 2) / 3
+    # A sample reads the keys and values of the 1..N-2 images before it.
+    sampled = objective.rollout_probability * (objective.rollout_steps + (images - 1) / 2) / 3
     return trained + sampled
 
 
@@ -84,8 +86,9 @@ def train_arm(name: str, settings: Sequence[str], options: argparse.Namespace) -
     budget = [f"steps={start + steps}", "schedule=wsd", f"cooldown_steps={steps}", "sample_every=0", "validate_every=0"]
     places = [f"branch={options.trunk}", f"out={out / 'run'}", f"export={out / 'model'}"]
     if not (out / "model").exists():
-        command = [sys.executable, "-m", "m2m", "train", "--config", options.config, *own, *budget, *places]
-        subprocess.run(command, check=True, stdout=sys.stderr)
+        with redirect_stdout(sys.stderr):
+            if code := m2m(["train", "--config", str(options.config), *own, *budget, *places]):
+                raise SystemExit(code)
     return out / "model", steps
 
 

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,9 @@ def make_latents(folder: Path) -> None:
         ["data", "encode", folder / "pictures", "--autoencoder", folder / "autoencoder", "--out", folder / "latents"],
     ]
     for command in commands:
-        if code := m2m([str(word) for word in command]):
-            raise SystemExit(code)
+        with redirect_stdout(sys.stderr):
+            if code := m2m([str(word) for word in command]):
+                raise SystemExit(code)
 
 
 def measured(arguments: Sequence[str]) -> float:

@@ -60,7 +60,7 @@ def test_every_import_of_the_package_is_a_declared_dependency() -> None:
 
 
 def test_every_import_of_the_tests_is_what_make_test_installs() -> None:
-    """`make test` installs the extras dev, train, data and eval, and a test file that fails to import is lost as a whole."""
+    """`make test` installs the extras dev, train, data and eval; a test file that fails to import is lost whole."""
     extras = PROJECT["optional-dependencies"]
     allowed = declared(PROJECT["dependencies"] + sum((extras[name] for name in ("dev", "train", "data", "eval")), []))
     tests = sorted((ROOT / "tests").rglob("*.py"))

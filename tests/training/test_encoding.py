@@ -74,6 +74,25 @@ def test_autocast_and_gradients_stay_outside(pipe: M2MPipeline, images: torch.Te
     assert all(tensor.dtype == torch.float32 and not tensor.requires_grad for tensor in under)
 
 
+def test_large_pictures_are_encoded_in_small_batches(pipe: M2MPipeline) -> None:
+    """32 pictures of 512 pixels at once, in float32, are more than a card of 24 GB holds."""
+    seen: list[int] = []
+    hooks = [
+        part.register_forward_pre_hook(lambda _, arguments: seen.append(len(arguments[0])))
+        for part in (pipe.vae.encoder, pipe.vae.decoder)
+    ]
+    encoder = SetEncoder(pipe.vae, pipe.vision_encoder)
+    for side, expected in ((512, [4, 1]), (256, [5])):
+        latents = encoder.latents(torch.zeros(1, 5, side, side, 3, dtype=torch.uint8))
+        encoder.tokens_of_latents(latents)
+        assert seen == 2 * expected
+        seen.clear()
+    encoder.latents(torch.zeros(3, 11, 16, 16, 3, dtype=torch.uint8))
+    assert seen == [32, 1]
+    for hook in hooks:
+        hook.remove()
+
+
 def test_what_it_can_do_is_known_before(pipe: M2MPipeline) -> None:
     """A rollout of M2M-DINO that finds no autoencoder fails in the middle of a run."""
     assert SetEncoder(pipe.vae, pipe.vision_encoder).decodes

@@ -194,6 +194,18 @@ def test_frozen_weights_are_not_stored_but_known(new: Callable[..., Optimisation
             load_checkpoint(folder, new(), {"steps": 100}, branch=branch)
 
 
+def test_frozen_weights_are_gone_through_once(
+    new: Callable[..., Optimisation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards against gigabytes of frozen weights that travel and are summed up at every save."""
+    run = new(frozen=True)
+    saved(run, tmp_path, step=1)
+    monkeypatch.setattr("m2m.training.step.frozen_digest", None)
+    folder = saved(run, tmp_path, step=2)
+    load_checkpoint(folder, run, {"steps": 100})
+    assert read_json(folder / "state.json")["frozen"] == run.frozen != ""
+
+
 def test_a_branch_keeps_its_place_in_the_same_data_only(new: Callable[..., Optimisation], tmp_path: Path) -> None:
     """Guards against a cooled-down branch that reads its trunk's samples again, and a cursor of other data."""
     folder = saved(new(), tmp_path, data="a", seed=0, schedule="constant")

@@ -7,6 +7,7 @@ import torch
 
 from m2m.diffusion.objective import ObjectiveConfig, draw, prediction_errors
 from m2m.model.unet import M2MModel
+from m2m.training import validation
 from m2m.training.seeds import set_generator
 from m2m.training.validation import validation_losses
 from tests.tiny import tiny_context, tiny_model, tiny_scheduler
@@ -37,6 +38,19 @@ def test_same_weights_same_numbers(variant: str) -> None:
     changed = losses(model)
     assert all(changed[name] != value for name, value in first.items())
     assert losses(model, seed=1) != changed
+
+
+def test_large_sets_are_run_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that training takes in micro-batches is too large with each image in every bucket, at 512 pixels."""
+    seen = []
+    model = tiny_model("self")
+    model.register_forward_pre_hook(lambda _, arguments: seen.append(len(arguments[0])))
+    whole = losses(model, batch_sets=3)
+    monkeypatch.setattr(validation, "PLACES", 2 * 3 * 4 * 8 * 8)  # two sets of three images in four buckets
+    assert losses(model, batch_sets=3) == pytest.approx(whole, rel=1e-5)
+    monkeypatch.setattr(validation, "PLACES", 1)
+    losses(model, batch_sets=3)
+    assert seen == [3, 2, 1, 1, 1, 1]
 
 
 def test_every_part_has_equally_many_samples() -> None:

@@ -57,7 +57,7 @@ def train(
 
 def _run(config: TrainConfig) -> None:
     from m2m.cli.exporting import export_pipeline
-    from m2m.cli.train_parts import build_pipeline, encoder_of, open_training_sets, training_checks
+    from m2m.cli.train_parts import at_own_size, build_pipeline, encoder_of, open_training_sets, training_checks
     from m2m.cli.training_run import end_of_run, shown_progress
     from m2m.config import config_dict, save_config
     from m2m.training.image_sets import ImageSetTask
@@ -69,6 +69,7 @@ def _run(config: TrainConfig) -> None:
     data = open_training_sets(config)
     with Processes(config) as processes:
         pipe = build_pipeline(config, data, processes.device)
+        data = at_own_size(config, data, pipe)
         encoder = encoder_of(pipe)
         task = ImageSetTask(pipe.model, pipe.scheduler, data, config, encoder)
         set_trainable(pipe.model, config.trainable, config.lora_rank, config.frozen_precision, config.seed)

@@ -32,7 +32,8 @@ def outline_of(config: TrainConfig) -> tuple[Outline, list[str]]:
     Raises UserError for what the run would refuse too. Data that are not there yet are assumed to be latents of the
     U-Net's size, so that a run can be planned before its data are made.
     """
-    from m2m.cli.train_parts import open_training_sets
+    from m2m.cli.train_parts import at_own_size, open_training_sets
+    from m2m.pipeline import M2MPipeline
     from m2m.training.encoding import SetEncoder
     from m2m.training.image_sets import ImageSetTask
     from m2m.training.plan.outline import DTYPES, Outline
@@ -44,7 +45,7 @@ def outline_of(config: TrainConfig) -> tuple[Outline, list[str]]:
         sizes = ", ".join(f"{name} {list(shape)}" for name, shape in arrays.items())
         note = f"data '{config.data}' is not there yet; assumed of each set: {sizes}"
         return Outline(model, scheduler, arrays, autoencoder, vision_encoder), [note]
-    data = open_training_sets(config)
+    data = at_own_size(config, open_training_sets(config), M2MPipeline(model, autoencoder, scheduler, vision_encoder))
     ImageSetTask(model, scheduler, data, config, SetEncoder(autoencoder, vision_encoder))  # checks settings and data
     first = data[0]
     arrays = {name: getattr(first, name).shape for name in DTYPES if getattr(first, name) is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +17,24 @@ if TYPE_CHECKING:
     from m2m.training.watching import Check
 
 
-def open_training_sets(config: TrainConfig) -> SetData:
-    """The sets that `config.data` names, `images_per_set` images of each. Raises UserError, also for too few images."""
+def open_training_sets(config: TrainConfig, size: int | None = None) -> SetData:
+    """The sets that `config.data` names, `images_per_set` images of each. Raises UserError, also for too few images.
+
+    size: pixels of a side that pictures become; None: as stored.
+    """
     from m2m.data.reading.dataset import ReadConfig
     from m2m.data.reading.sets import open_sets
 
-    read = ReadConfig(images=config.images_per_set, seed=config.seed, too_few=config.too_few)
+    read = ReadConfig(images=config.images_per_set, seed=config.seed, size=size, too_few=config.too_few)
     data = open_sets(config.data, read, config.cache or None)
     if len(data) < config.batch_sets:
         raise UserError(f"data '{config.data}' has {len(data)} sets; {config.batch_sets} sets a batch are wanted")
     return data
+
+
+def at_own_size(config: TrainConfig, data: SetData, pipe: M2MPipeline) -> SetData:
+    """The training sets with pictures of the size that the pipeline is made for; latents stay what they are."""
+    return open_training_sets(config, pipe.image_size) if data.encoders is None else data
 
 
 def build_pipeline(config: TrainConfig, data: SetData, device: Any) -> M2MPipeline:
@@ -140,7 +149,10 @@ def _validation_losses(
     from m2m.training.image_sets import set_inputs
     from m2m.training.validation import validation_losses
 
-    held_out = open_sets(config.validation, ReadConfig(images=config.images_per_set, seed=config.seed))
+    read = ReadConfig(images=config.images_per_set, seed=config.seed)
+    held_out = open_sets(config.validation, read)
+    if held_out.encoders is None:
+        held_out = open_sets(config.validation, replace(read, size=pipe.image_size))
     sets = stack_sets([held_out[i] for i in range(min(len(held_out), config.validation_sets))])
     latents, context = set_inputs(pipe.model, encoder, sets, torch.device("cpu"))
 

@@ -8,6 +8,7 @@ decided here: a whole copy in each process (DDP), or a part of every tensor (FSD
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -212,6 +213,9 @@ def _sharded(module: nn.Module, device: torch.device) -> nn.Module:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
+    # FSDP warns that nothing may be done in place to a view. Nothing is, and all keys and values of the context are
+    # views: to copy them would be dear.
+    warnings.filterwarnings("ignore", r"FSDP2-wrapped module .* returned a view tensor")
     for tensor in module.state_dict().values():
         dist.broadcast(tensor, src=0)
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))

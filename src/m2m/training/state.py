@@ -9,7 +9,6 @@ number of processes reads the same state, and none ever holds a second copy of i
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +29,6 @@ from m2m.training.tensor_files import (
     open_tensors,
     seal_of,
     shapes_of,
-    tensor_bytes,
     write_tensors,
 )
 from m2m.types import UserError
@@ -117,7 +115,7 @@ def load_checkpoint(
     """
     folder = Path(folder)
     processes = optimisation.processes
-    frozen = frozen_digest(optimisation.module)
+    frozen = optimisation.frozen
 
     def check() -> dict[str, Any]:
         state: dict[str, Any] = read_json(folder / MANIFEST)
@@ -136,16 +134,6 @@ def load_checkpoint(
         processes.scaler.load_state_dict(state["scaler"])
     keeps_cursor = not branch or same_order(state["config"], config)
     return Position(int(state["step"]), state.get("cursor", {}) if keeps_cursor else {})
-
-
-def frozen_digest(module: nn.Module) -> str:
-    """sha256 over names, types and values of the parameters that are not trained; empty where all are."""
-    frozen = [(name, parameter) for name, parameter in module.named_parameters() if not parameter.requires_grad]
-    digest = hashlib.sha256()
-    for name, parameter in frozen:
-        digest.update(f"{name} {parameter.dtype} {list(parameter.shape)}\n".encode())
-        digest.update(tensor_bytes(gathered(parameter)))
-    return digest.hexdigest() if frozen else ""
 
 
 def _agreed(processes: Processes, action: Callable[[], T]) -> T:
@@ -180,7 +168,7 @@ def _numbers(optimisation: Optimisation) -> dict[str, Any]:
         "optimizer": type(optimisation.optimizer).__name__,
         "numbers": _optimizer_state(optimisation, (int, float)),
         "scaler": scaler.state_dict() if scaler else {},
-        "frozen": frozen_digest(optimisation.module),
+        "frozen": optimisation.frozen,
     }
 
 

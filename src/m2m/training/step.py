@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,9 +16,10 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from m2m.training.average import Average
 from m2m.training.optimizer import StepConfig, check_step_config, learning_rate, new_optimizer, trained_parameters
-from m2m.training.parallel import Processes, joined, mean_by_name
+from m2m.training.parallel import Processes, gathered, joined, mean_by_name
 from m2m.training.random_states import random_states, set_random_states
 from m2m.training.task import Batch
+from m2m.training.tensor_files import tensor_bytes
 
 Logs = Mapping[str, float | Tensor]
 Loss = Callable[[nn.Module, Any, int], tuple[Tensor, Logs]]
@@ -84,6 +87,12 @@ class Optimisation:
         finite, moved = self._move(mean)
         return StepResult(mean, {**mean_by_name(logs), "learning_rate": rate, **moved}, finite, taken)
 
+    @cached_property
+    def frozen(self) -> str:
+        """By what the weights that are not trained are known again: `frozen_digest`. All processes must ask for it; it
+        is worked out once, for they do not move."""
+        return frozen_digest(self.module)
+
     @contextmanager
     def averaged(self) -> Iterator[nn.Module]:
         """The module with its averaged weights in place, in eval mode; the trained ones return afterwards."""
@@ -138,3 +147,13 @@ class Optimisation:
 
     def _drop_gradients(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
+
+
+def frozen_digest(module: nn.Module) -> str:
+    """sha256 over names, types and values of the parameters that are not trained; empty where all are."""
+    frozen = [(name, parameter) for name, parameter in module.named_parameters() if not parameter.requires_grad]
+    digest = hashlib.sha256()
+    for name, parameter in frozen:
+        digest.update(f"{name} {parameter.dtype} {list(parameter.shape)}\n".encode())
+        digest.update(tensor_bytes(gathered(parameter)))
+    return digest.hexdigest() if frozen else ""

@@ -16,6 +16,10 @@ from m2m.diffusion.objective import Draws, ObjectiveConfig, draw, prediction_err
 from m2m.training.rollout import inference, unwrapped
 from m2m.training.seeds import set_generator
 
+# Places of noisy latents that are run at once, at most: 32 images of 512 pixels. Without a gradient Stable Diffusion's
+# U-Net then takes some gigabytes.
+PLACES = 32 * 64**2
+
 
 def validation_losses(
     model: nn.Module,
@@ -36,7 +40,7 @@ def validation_losses(
         latents, context: ``[S, N, C, h, w]`` and ``[S, N, ...]`` of S fixed sets, on any device; as in
             ``training_loss``.
         buckets: Q, 1..T: equal ranges of timesteps; each image is noised once in every one.
-        batch_sets: sets run at once: N*Q noisy images each.
+        batch_sets: sets run at once, at most: N*Q noisy images each; fewer where they are large (`PLACES`).
 
     Returns:
         ``loss`` over everything; ``timestep_LOW-HIGH`` for each bucket; ``context_0`` .. ``context_{N-1}`` by the
@@ -46,10 +50,12 @@ def validation_losses(
     device = next(raw.parameters()).device
     horizon = scheduler.config.num_train_timesteps
     edges = [k * horizon // buckets for k in range(buckets + 1)]
+    images, _, height, width = latents.shape[1:]
+    at_once = max(1, min(batch_sets, PLACES // (images * buckets * height * width)))
     parts = []
     with inference(raw):
-        for start in range(0, len(latents), batch_sets):
-            few = slice(start, start + batch_sets)
+        for start in range(0, len(latents), at_once):
+            few = slice(start, start + at_once)
             some, seen = (tensor[few].to(device, torch.float32) for tensor in (latents, context))
             numbers = range(start, start + len(some))
             parts.append(prediction_errors(raw, scheduler, some, seen, _draws(some, numbers, edges, seed)).cpu())

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from m2m.diffusion.objective import ObjectiveConfig
 from m2m.training.image_sets import TrainConfig
 from m2m.training.plan.planning import Planner
+from m2m.training.plan.rehearsal import rollout_flops
 from m2m.training.plan.remedies import changes_left, remedy
 from m2m.types import UserError
 from tests.training.plan.outlines import SMALLEST, tiny_outline, tiny_settings
@@ -38,6 +40,16 @@ def test_a_plan_counts_steps_and_hours(planner: Planner) -> None:
     assert alone.activations[2] > alone.activations[1] and alone.memory.parts["activations"] == alone.activations[2]
     assert alone.memory.parts["runtime"] == RUNTIME
     assert alone.memory.total == sum(alone.memory.parts.values())
+
+
+def test_hours_count_rollouts(planner: Planner) -> None:
+    """Guards against samples of one set where the batch has more, and against memory that a sample does not take."""
+    objective = ObjectiveConfig(rollout_probability=0.5, rollout_steps=2)
+    plain, rolled = planner.plan(settings(), tflops=2.0), planner.plan(settings(objective=objective), tflops=2.0)
+    own = rollout_flops(tiny_outline(unet=SMALLEST), settings(objective=objective))
+    assert rolled.flops - plain.flops == pytest.approx(2 * own) and own > 0
+    assert rolled.hours / plain.hours == pytest.approx(rolled.flops / plain.flops)
+    assert rolled.memory == plain.memory
 
 
 def test_processes_share_a_step(planner: Planner) -> None:

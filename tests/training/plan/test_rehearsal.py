@@ -9,8 +9,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from m2m.diffusion.objective import Draws, ObjectiveConfig, training_loss
-from m2m.training.plan.rehearsal import Rehearsal, rehearse
+from m2m.training.encoding import SetEncoder
+from m2m.training.operations import Operations
+from m2m.training.plan.rehearsal import Rehearsal, rehearse, rollout_flops
 from m2m.training.plan.storages import Storages, live_peak
+from m2m.training.rollout import roll_out
 from tests.tiny import tiny_autoencoder, tiny_context, tiny_encoder, tiny_model, tiny_scheduler
 from tests.training.plan.outlines import IMAGES, SMALLEST, tiny_outline, tiny_settings
 
@@ -54,6 +57,27 @@ def test_operations_are_those_of_a_real_step() -> None:
         training_loss(model, tiny_scheduler(), latents, latents, ObjectiveConfig(), draws)[0].backward()
     rehearsed = rehearse(tiny_outline(), tiny_settings(), 1, "cpu").flops
     assert 1 <= rehearsed / counter.get_total_flops() < 1.02
+
+
+@pytest.mark.parametrize("variant", ["self", "dino"])
+def test_rollouts_are_counted_as_they_are_run(variant: str) -> None:
+    """Bug: eight more passes in a quarter of the steps that a plan's hours know nothing of."""
+    images, steps = 5, 3
+    model, encoder = tiny_model(variant), SetEncoder(tiny_autoencoder(), tiny_encoder())
+    latents = torch.zeros(1, images, 4, 8, 8)
+    context = latents if variant == "self" else tiny_context(model, 1, images)
+    generators = [torch.Generator()]
+    to_context = encoder.tokens_of_latents if variant == "dino" else None
+    with Operations() as work:
+        for start in range(1, images - 1):
+            roll_out(model, tiny_scheduler(), latents, context, start, steps, generators, to_context)
+    arrays = {"latents": latents.shape[1:], "features": context.shape[1:]}
+    parts = {"autoencoder": tiny_autoencoder(), "vision_encoder": tiny_encoder()}
+    outline = tiny_outline(variant, arrays=arrays, **parts)
+    objective = ObjectiveConfig(rollout_probability=0.25, rollout_steps=steps)
+    found = rollout_flops(outline, tiny_settings(objective=objective))
+    assert found == pytest.approx(0.25 * work.flops / (images - 2), rel=1e-3)
+    assert rollout_flops(outline, tiny_settings()) == 0
 
 
 def test_what_changes_a_step_changes_its_rehearsal() -> None:

@@ -18,7 +18,7 @@ from m2m.training.plan.memory import (
     weight_bytes,
 )
 from m2m.training.plan.outline import Outline
-from m2m.training.plan.rehearsal import Rehearsal, model_to_train, rehearse
+from m2m.training.plan.rehearsal import Rehearsal, model_to_train, rehearse, rollout_flops
 from m2m.types import UserError
 
 
@@ -28,7 +28,8 @@ class Plan:
 
     weights: of the model. processes: one a device. micro_batch: sets that a process runs at once; accumulation: how
     often in a step. memory: of a device. activations: micro-batch -> bytes. flops: of one step over all devices, with
-    what checkpointing computes again, but without rollouts. hours: of all steps.
+    what checkpointing computes again and what rollouts take on average; sets of random length count as whole ones.
+    hours: of all steps.
     """
 
     weights: Weights
@@ -63,7 +64,8 @@ class Planner:
             sets: activation_bytes(self._rehearsal(config, sets), weights, config.ema_device, layout)
             for sets in sorted({1, micro_batch})
         }
-        flops = self._rehearsal(config, 1).flops * config.batch_sets
+        own = self._rehearsal(config, 1).flops + rollout_flops(self._outline, config)
+        flops = round(own * config.batch_sets)
         return Plan(
             weights=weights,
             processes=self.processes,

@@ -6,7 +6,8 @@ What lives at each moment and what is computed is then known for any size in sec
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from m2m.diffusion.objective import Draws, training_loss
+from m2m.model.context import Column, ContextReader
 from m2m.model.unet import M2MModel
 from m2m.training.encoding import SetEncoder
 from m2m.training.image_sets import TrainConfig, set_inputs
@@ -22,6 +24,7 @@ from m2m.training.plan.kernels import kernels_of
 from m2m.training.plan.outline import Outline, filled
 from m2m.training.plan.storages import Event, Storages
 from m2m.training.preparing import prepare
+from m2m.training.rollout import inference
 from m2m.training.trainable import set_trainable
 
 
@@ -45,17 +48,12 @@ def rehearse(outline: Outline, config: TrainConfig, sets: int, device: str, drop
     # Made outside of the mode, for its values decide which way attention goes; fake tensors have none.
     keep = torch.tensor([not drop] + [True] * (sets - 1))
     scheduler = copy.deepcopy(outline.scheduler)  # it keeps what it has moved to a device, here fake tensors
-    model = model_to_train(outline, config)
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        prepare(filled(model), replace(config, compile=False))
-        model.train()
-        autoencoder, vision_encoder = (part and filled(copy.deepcopy(part)) for part in outline.encoders)
-        encoder = SetEncoder(autoencoder, vision_encoder)
+    with _networks(outline, config) as (model, encoder):
         storages, work = Storages(), Operations()
         _settle_gradients(model, storages)
         batch = outline.batch(sets)
         with kernels_of(device), storages, work:
-            with torch.autocast("cpu", getattr(torch, config.precision), enabled=config.precision != "float32"):
+            with _autocast(config):
                 latents, context = set_inputs(model, encoder, batch, torch.device("cpu"))
                 encoding = len(storages.events)
                 draws = _draws(config, latents, keep)
@@ -66,11 +64,49 @@ def rehearse(outline: Outline, config: TrainConfig, sets: int, device: str, drop
     return Rehearsal(events, encoding, work.flops, work.products())
 
 
+def rollout_flops(outline: Outline, config: TrainConfig) -> float:
+    """Operations a set that the samples in its context take, on average over the steps; see `m2m.training.rollout`."""
+    objective = config.objective
+    if not objective.rollout_probability:
+        return 0.0
+    with _networks(outline, config) as (model, encoder), inference(model), _autocast(config):
+        latents, context = set_inputs(model, encoder, outline.batch(1), torch.device("cpu"))
+        # A sample has 1..N-2 images before it, all equally likely. Operations grow with them along a straight line.
+        ends = (1, latents.shape[1] - 2)
+        mean = sum(_sample_flops(objective.rollout_steps, model, encoder, latents, context[:, :n]) for n in ends) / 2
+    return objective.rollout_probability * mean
+
+
+def _sample_flops(steps: int, model: M2MModel, encoder: SetEncoder, latents: Tensor, context: Tensor) -> int:
+    """Of one sample: the pass that writes its context, `steps` passes that read it, and what makes tokens of it."""
+    with Operations() as once:
+        reader = ContextReader([Column(model.write_context(context), (context.shape[1],))])
+        if model.config.variant == "dino":
+            encoder.tokens_of_latents(latents[:, :1])
+    with Operations() as each:
+        model.denoise(latents[:, :1], torch.zeros(1, 1, dtype=torch.int64), reader)
+    return once.flops + steps * each.flops
+
+
 def model_to_train(outline: Outline, config: TrainConfig) -> M2MModel:
     """A copy of the outline's model, frozen and adapted as the run does it; still without weights."""
     model = copy.deepcopy(outline.model)
     set_trainable(model, config.trainable, config.lora_rank, config.frozen_precision, config.seed)
     return model
+
+
+@contextmanager
+def _networks(outline: Outline, config: TrainConfig) -> Iterator[tuple[M2MModel, SetEncoder]]:
+    """The model in training mode and what encodes for it; inside, all new tensors are fake, as theirs are."""
+    model = model_to_train(outline, config)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        prepare(filled(model), replace(config, compile=False))
+        autoencoder, vision_encoder = (part and filled(copy.deepcopy(part)) for part in outline.encoders)
+        yield model.train(), SetEncoder(autoencoder, vision_encoder)
+
+
+def _autocast(config: TrainConfig) -> torch.autocast:
+    return torch.autocast("cpu", getattr(torch, config.precision), enabled=config.precision != "float32")
 
 
 def _settle_gradients(model: nn.Module, storages: Storages) -> None:
