@@ -176,16 +176,15 @@ def _silent(label: str) -> None:
 def lines(label: str) -> Progress:
     """A line on stderr when a stage begins, at most one in SECONDS, and when it ends: what is done, what is left."""
     started = last = time.monotonic()
-    first: list[int] = []
+    first: int | None = None
 
     def show(done: int, total: int) -> None:
-        nonlocal last
+        nonlocal first, last
         now = time.monotonic()
-        first.append(done)
-        if now - last < SECONDS and done < total and len(first) > 1:
+        if first is not None and now - last < SECONDS and done < total:
             return
-        last = now
-        worked = done - first[0]
+        first, last = done if first is None else first, now
+        worked = done - first
         left = f", {(now - started) / worked * (total - done):.0f} s left" if worked and done < total else ""
         print(f"{label}: {done} of {total} sets{left}", file=sys.stderr, flush=True)
 

@@ -1,7 +1,7 @@
 """Where the images of an evaluation are made: by this process's share, filed by what they are, never made twice.
 
-OUT/images/tiny-self-all/000012/000.png       made by tiny-self for set 12, all earlier images seen
-OUT/images/tiny-self-unconditional/...        made by tiny-self from nothing
+OUT/images/tiny-self-window-all/000012/000.png       made by tiny-self for set 12, all earlier images seen
+OUT/images/tiny-self-unconditional/...               made by tiny-self from nothing
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m2m.checkpoint import atomic_write
-from m2m.training.operations import Operations
+from m2m.operations import Operations
 from m2m.training.parallel import mean_by_name
 from m2m.training.trackers import JsonLines, Trackers, check_trackers
 

@@ -9,8 +9,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from m2m.diffusion.objective import Draws, ObjectiveConfig, training_loss
+from m2m.operations import Operations
 from m2m.training.encoding import SetEncoder
-from m2m.training.operations import Operations
 from m2m.training.plan.rehearsal import Rehearsal, rehearse, rollout_flops
 from m2m.training.plan.storages import Storages, live_peak
 from m2m.training.rollout import roll_out

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+
+from m2m.operations import Operations
 
 Call = Callable[[int, int, int], object]  # given images, images to make, steps of each
 
@@ -57,18 +56,6 @@ class Law:
 
 def count(run: Callable[[], object]) -> int:
     """Operations of what `run` does. Attention goes by its plain products, for which torch has formulas everywhere."""
-    with _Counter() as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+    with Operations() as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         run()
-    return counter.operations
-
-
-class _Counter(TorchDispatchMode):
-    """Not torch's FlopCounterMode: it tries to take each operation apart, which on fake tensors is most of the time."""
-
-    operations = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if formula := flop_registry.get(func.overloadpacket):
-            self.operations += int(formula(*args, **(kwargs or {}), out_val=result))
-        return result
+    return counter.flops

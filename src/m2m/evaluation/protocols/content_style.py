@@ -10,7 +10,7 @@ from torch import Tensor
 
 from m2m.data.worlds import Caption
 from m2m.evaluation.protocols.protocol import Protocol, Sources, sheet
-from m2m.evaluation.result import Table
+from m2m.evaluation.result import Row, Table
 from m2m.evaluation.scoring import Scored
 from m2m.evaluation.workshop import Workshop
 from m2m.types import UserError
@@ -31,13 +31,15 @@ class ContentStyle(Protocol):
     )
     images = 4
 
-    def tables(self, workshop: Workshop, scored: Mapping[str, Sequence[Scored]]) -> Iterator[Table]:
+    def tables(
+        self, workshop: Workshop, scored: Mapping[str, Sequence[Scored]], rows: Mapping[str, Row]
+    ) -> Iterator[Table]:
         """The two consistencies, each over the sets that fix it."""
         for kind, attribute, names in (("Content", "subject", CONTENT), ("Style", "style", STYLE)):
             chosen = torch.tensor([bool(value) for value in fixed(workshop, attribute)])
-            rows = {row: _pooled(places[0], names, chosen) for row, places in scored.items()}
-            heads = ("", *next(iter(rows.values())))
-            cells = tuple((row, *own.values()) for row, own in rows.items())
+            pooled = {row: _pooled(places[0], names, chosen) for row, places in scored.items()}
+            heads = ("", *next(iter(pooled.values())))
+            cells = tuple((row, *own.values()) for row, own in pooled.items())
             note = f"over the {int(chosen.sum())} sets that fix the {attribute}; higher is better"
             yield Table(f"{kind} consistency", heads, cells, note)
 

@@ -45,11 +45,12 @@ class ContextLength(Protocol):
         columns = zip(*(own.scores for own in places), strict=True)  # a measure at every length
         return Row(name, places[0].role, tuple(_by_length(own, seed) for own in columns), places[0].note)
 
-    def tables(self, workshop: Workshop, scored: Mapping[str, Sequence[Scored]]) -> Iterator[Table]:
+    def tables(
+        self, workshop: Workshop, scored: Mapping[str, Sequence[Scored]], rows: Mapping[str, Row]
+    ) -> Iterator[Table]:
         """Count accuracy and diversity against the number of given images, a row a model."""
-        rows = [self.row(name, places, workshop) for name, places in scored.items()]
         for label in ("count (truth probe)", "freedom (truth probe)"):
-            found = [(row.name, row.measure(label)) for row in rows]
+            found = [(name, row.measure(label)) for name, row in rows.items()]
             cells = tuple((name, *_cells(own)) for name, own in found if own is not None)
             if cells:
                 heads = ("", *(f"{n} given" for n in self.positions(workshop)))

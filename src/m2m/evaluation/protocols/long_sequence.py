@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from m2m.evaluation.protocols.protocol import Protocol
-from m2m.evaluation.result import Measure, Table
+from m2m.evaluation.result import Measure, Row, Table
 from m2m.evaluation.scoring import Scored
 from m2m.evaluation.workshop import Workshop
 
@@ -21,11 +21,13 @@ class LongSequence(Protocol):
     )
     images = 25
 
-    def tables(self, workshop: Workshop, scored: Mapping[str, Sequence[Scored]]) -> Iterator[Table]:
+    def tables(
+        self, workshop: Workshop, scored: Mapping[str, Sequence[Scored]], rows: Mapping[str, Row]
+    ) -> Iterator[Table]:
         """First, last, lost and slope of every measure, a table a candidate."""
         for candidate in workshop.candidates:
-            row = self.row(candidate.label, scored[candidate.label], workshop)
-            cells = tuple(_drift(own) for own in row.measures if own.slope is not None)
+            measures = rows[candidate.label].measures
+            cells = tuple(_drift(own) for own in measures if own.slope is not None)
             heads = ("measure", "first image", f"image {workshop.images}", "lost", "slope, an image")
             yield Table(f"Drift of {candidate.label}", heads, cells, "lost: first minus last")
 

@@ -80,6 +80,7 @@ class Protocol(ABC):
     def result(self, workshop: Workshop, sources: Sources, scorer: Scorer, folder: Path, origin: Origin) -> Result:
         """Score everything; write the pictures to `folder`."""
         scored = {row: [scorer.score(own) for own in places] for row, places in sources.items()}
+        rows = {row: self.row(row, places, workshop) for row, places in scored.items()}
         pictures = [self._written(folder, *own) for own in self.sheets(workshop, sources, scored)]
         return Result(
             title=self.title,
@@ -87,11 +88,11 @@ class Protocol(ABC):
             reading=self.reading,
             axis=self.axis,
             positions=self.positions(workshop),
-            rows=tuple(self.row(row, places, workshop) for row, places in scored.items()),
+            rows=tuple(rows.values()),
             command=origin.command,
             settings=origin.settings,
             versions=origin.versions,
-            tables=tuple(self.tables(workshop, scored)),
+            tables=tuple(self.tables(workshop, scored, rows)),
             pictures=tuple(pictures),
             notes=tuple(self.notes(workshop)),
         )
@@ -104,8 +105,10 @@ class Protocol(ABC):
         """A row of the result from what was scored for it."""
         return places[0].row(workshop.images, workshop.config.seed)
 
-    def tables(self, workshop: Workshop, scored: Mapping[str, Sequence[Scored]]) -> Iterator[Table]:
-        """Tables beyond the one of rows and measures."""
+    def tables(
+        self, workshop: Workshop, scored: Mapping[str, Sequence[Scored]], rows: Mapping[str, Row]
+    ) -> Iterator[Table]:
+        """Tables beyond the one of `rows` and their measures."""
         yield from ()
 
     def sheets(

@@ -17,9 +17,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from m2m.diffusion.objective import Draws, training_loss
 from m2m.model.context import Column, ContextReader
 from m2m.model.unet import M2MModel
+from m2m.operations import Operations
 from m2m.training.encoding import SetEncoder
 from m2m.training.image_sets import TrainConfig, set_inputs
-from m2m.training.operations import Operations
 from m2m.training.plan.kernels import kernels_of
 from m2m.training.plan.outline import Outline, filled
 from m2m.training.plan.storages import Event, Storages
