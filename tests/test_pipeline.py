@@ -15,6 +15,7 @@ from m2m.diffusion.noise import image_noise
 from m2m.model.context import ContextReader
 from m2m.model.context_window import ContextWindow
 from m2m.pipeline import M2MPipeline
+from m2m.prediction import predict
 from m2m.types import UserError
 from tests.model.reference import reference_prediction
 from tests.tiny import pictures, tiny_context, tiny_model, tiny_pipeline
@@ -131,7 +132,7 @@ def test_zeros_null_context_guides_away_from_zeroed_latents() -> None:
     context.append(clean, [0, 0, 0])
     latents, t = torch.randn(1, 4, 8, 8), torch.tensor(500)
     with torch.no_grad():
-        predicted = pipe._predict(context, latents, t, scale=3.0)[0]
+        predicted = predict(pipe.model, context, latents, t, (3.0, 1.0))[0]
         conditional = reference_prediction(pipe.model, latents[0], 500, clean)
         unconditional = reference_prediction(pipe.model, latents[0], 500, torch.zeros_like(clean))
     assert (predicted - guide(conditional, unconditional, 3.0)).abs().max() < 1e-5
@@ -143,11 +144,11 @@ def test_guidance_acts_inside_its_interval_alone(variant: str) -> None:
     pipe = tiny_pipeline(variant)
     given = pictures(2)
     branches: list[int] = []
-    predict = pipe.model.denoise
+    denoise = pipe.model.denoise
 
     def counted(noisy: torch.Tensor, timesteps: torch.Tensor, reader: ContextReader) -> torch.Tensor:
         branches.append(noisy.shape[1])
-        return predict(noisy, timesteps, reader)
+        return denoise(noisy, timesteps, reader)
 
     pipe.model.denoise = counted
     arguments = {"num_images": 1, "num_inference_steps": 4, "guidance_scale": 3.0, "output_type": "latent"}

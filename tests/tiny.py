@@ -9,6 +9,7 @@ from diffusers import DDIMScheduler
 from PIL import Image
 
 from m2m.model.autoencoder import TinyAutoencoder
+from m2m.model.conditions import ConditionConfig
 from m2m.model.encoders import DinoV2Encoder
 from m2m.model.unet import M2MModel
 from m2m.pipeline import M2MPipeline
@@ -39,6 +40,16 @@ def tiny_model(variant: str = "self", seed: int = 0, **config: Any) -> M2MModel:
     context_dim = CONTEXT_DIM if variant == "dino" else None
     model = M2MModel(unet_config=tiny_unet_config(), variant=variant, context_dim=context_dim, **config)
     for parameter in model.image_set_attention_parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def tiny_task_model(variant: str = "self", default: str = "", dim: int = 3, **config: Any) -> M2MModel:
+    """The same with a condition of `dim` numbers an image, as if fine-tuned: its projections are not zero."""
+    model = tiny_model(variant, **config)
+    model.add_condition(ConditionConfig("place", dim, width=8, default=default), seed=5)
+    torch.manual_seed(6)
+    for parameter in model.condition_parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model.eval()
 
@@ -84,10 +95,10 @@ def tiny_encoder() -> DinoV2Encoder:
     return DinoV2Encoder(dinov2=sizes, image_size=28)
 
 
-def tiny_pipeline(variant: str = "self", **config: Any) -> M2MPipeline:
-    """The whole pipeline at 64x64 pixels, random weights."""
+def tiny_pipeline(variant: str = "self", model: M2MModel | None = None, **config: Any) -> M2MPipeline:
+    """The whole pipeline at 64x64 pixels, random weights; or around a model that is there."""
     encoder = tiny_encoder() if variant == "dino" else None
-    pipe = M2MPipeline(tiny_model(variant, **config), tiny_autoencoder(), tiny_scheduler(), encoder)
+    pipe = M2MPipeline(model or tiny_model(variant, **config), tiny_autoencoder(), tiny_scheduler(), encoder)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

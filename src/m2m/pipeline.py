@@ -6,7 +6,6 @@ out, and append it to the context of the next one.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,26 +13,34 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from diffusers import schedulers as diffusers_schedulers
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput, load_image
-from einops import rearrange, repeat
+from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
 # diffusers loads a component only from a module that has been imported: a repository cannot name what runs here.
 import m2m.model.autoencoder
 import m2m.model.encoders  # noqa: F401
-from m2m.diffusion.guidance import guide
-from m2m.diffusion.noise import image_generator, image_noise
-from m2m.model.context import ContextReader
+from m2m.diffusion.guidance import branch_weights
+from m2m.diffusion.noise import image_noise
+from m2m.model.conditions import conditions_of_sets
 from m2m.model.context_window import ContextWindow
 from m2m.model.unet import M2MModel
+from m2m.prediction import predict
+from m2m.sampling_request import (
+    Picture,
+    SamplingConfig,
+    Wanted,
+    as_sets,
+    check_wanted,
+    checked_interval,
+    scheduler_by_name,
+    step_arguments,
+)
 from m2m.types import UserError
 
-Picture = Image.Image | str
 Callback = Callable[["M2MPipeline", int, int, dict[str, Any]], dict[str, Any]]
-OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
 @dataclass
@@ -41,19 +48,6 @@ class M2MPipelineOutput(BaseOutput):
     """``images``: one entry per generated image for a single set; a list of those for a list of sets."""
 
     images: Any
-
-
-@dataclass(frozen=True)
-class SamplingConfig:
-    """How one image is sampled; see ``M2MPipeline.__call__``."""
-
-    steps: int
-    guidance_scale: float
-    guidance_interval: tuple[float, float]
-    eta: float
-    seed: int
-    set_ids: tuple[int | str, ...]
-    dtype: torch.dtype
 
 
 class M2MPipeline(DiffusionPipeline):
@@ -66,6 +60,7 @@ class M2MPipeline(DiffusionPipeline):
         vision_encoder: encodes context images for M2M-DINO; None for M2M-Self.
         default_guidance_scale: guidance of a call that names none. 7.5 in the paper; small models prefer less.
         default_guidance_interval: noise levels that it acts at, where a call names none. All of them in the paper.
+        default_condition_guidance_scale: s_C of equation 7, of a fine-tuned task, where a call names none.
     """
 
     model_cpu_offload_seq = "vision_encoder->model->vae"
@@ -80,13 +75,16 @@ class M2MPipeline(DiffusionPipeline):
         vision_encoder: Any = None,
         default_guidance_scale: float = 7.5,
         default_guidance_interval: list[float] | tuple[float, float] = (0.0, 1.0),
+        default_condition_guidance_scale: float = 1.0,
     ) -> None:
         super().__init__()
         if model is not None and model.config.variant == "dino" and vision_encoder is None:
             raise UserError("this is an M2M-DINO model: it needs a vision_encoder, e.g. build_encoder('dinov2-giant')")
         self.register_modules(model=model, vae=vae, scheduler=scheduler, vision_encoder=vision_encoder)
         self.register_to_config(
-            default_guidance_scale=default_guidance_scale, default_guidance_interval=list(default_guidance_interval)
+            default_guidance_scale=default_guidance_scale,
+            default_guidance_interval=list(default_guidance_interval),
+            default_condition_guidance_scale=default_condition_guidance_scale,
         )
         self.vae_scale_factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor, resample="lanczos")
@@ -107,6 +105,8 @@ class M2MPipeline(DiffusionPipeline):
         window: int | None = None,
         window_policy: str = "sliding",
         context_noise: int = 0,
+        conditions: Any = None,
+        condition_guidance_scale: float | None = None,
         scheduler: str | None = None,
         eta: float = 0.0,
         seed: int = 0,
@@ -122,14 +122,20 @@ class M2MPipeline(DiffusionPipeline):
             images: the given images of one set (PIL images or paths), or a list of such lists: several sets at once,
                 which may differ in length. An empty list is legal: the first image is then unconditional.
             num_inference_steps: denoising steps per image.
-            guidance_scale: s of equation 6; 1 switches guidance off; None takes the pipeline's default.
+            guidance_scale: s of equation 6, s_I of equation 7; 1 switches guidance off; None takes the pipeline's
+                default.
             guidance_interval: (lowest, highest) noise level at which guidance acts, in shares of the training
                 timesteps; None takes the pipeline's default. Without guidance at the highest levels, where the layout
                 of an image is decided, images vary more (Kynkaanniemi et al. 2024), and a step takes one branch.
             window: W, how many context images are seen at most; None: all.
-            window_policy: ``sliding`` (the oldest image leaves) or ``anchor`` (given images stay).
+            window_policy: ``sliding`` (the oldest image leaves), ``anchor`` (given images stay) or ``nearest`` (an
+                image sees those whose conditions are nearest to its own; for a model with a task).
             context_noise: noise level (a timestep) at which the context is shown to the model; M2M-Self only, for
                 models trained with it. 0: clean.
+            conditions: of a model that was fine-tuned for a task (section 6.2): numbers ``[G + num_images, dim]``,
+                first those of the G given images, such as the cameras of ``m2m.tasks.cameras``; for several sets a list
+                of such. None: the model's own default, the images' numbers for a model of procedures.
+            condition_guidance_scale: s_C of equation 7; None takes the pipeline's default.
             scheduler: name of a diffusers scheduler class to sample with instead of the pipeline's own.
             eta: DDIM's eta.
             seed, set_ids: the noise of an image is a function of (seed, id of its set, its index) alone, so a set gets
@@ -143,16 +149,19 @@ class M2MPipeline(DiffusionPipeline):
         Raises:
             UserError: an argument out of its range, with what would be right.
         """
-        sets, single = _as_sets(images)
-        self._check(num_images, num_inference_steps, window, context_noise, output_type)
+        sets, single = as_sets(images)
+        wanted = Wanted(num_images, num_inference_steps, window, context_noise, output_type)
+        check_wanted(wanted, self.scheduler, self.model.config.variant)
+        told = self._told(conditions, [len(given) + num_images for given in sets], single)
         config = SamplingConfig(
             steps=num_inference_steps,
             guidance_scale=self.config.default_guidance_scale if guidance_scale is None else guidance_scale,
-            guidance_interval=self._interval(guidance_interval),
+            guidance_interval=checked_interval(guidance_interval or self.config.default_guidance_interval),
             eta=eta,
             seed=seed,
             set_ids=tuple(range(len(sets)) if set_ids is None else set_ids),
             dtype=self.model.dtype,  # read once: diffusers walks all modules for it
+            condition_guidance_scale=self._condition_scale(condition_guidance_scale),
         )
         if len(config.set_ids) != len(sets):
             raise UserError(f"set_ids names {len(config.set_ids)} sets, but {len(sets)} are given: name each one once")
@@ -164,18 +173,27 @@ class M2MPipeline(DiffusionPipeline):
             policy=window_policy,
             timestep=context_noise or None,
             reuse=reuse_context,
+            capacity=longest,
+            bare=bool(told) and branch_weights(config.guidance_scale, config.condition_guidance_scale)[1] != 0,
         )
-        sampler = self.scheduler if scheduler is None else self._scheduler_by_name(scheduler)
-        self._append_given(context, sets, context_noise, config)
+        sampler = self.scheduler if scheduler is None else scheduler_by_name(scheduler, self.scheduler)
+        self._append_given(context, sets, told, context_noise, config)
         sampled: list[Tensor] = []
+        decoded: list[Tensor] = []  # M2M-DINO looks at its own images: what it has decoded serves the output too
         for index in range(num_images):
-            latents = self._sample_image(context, sampler, index, config, callback_on_step_end)  # [B, C, h, w]
+            own = self._of_image(told, sets, index)  # [B, dim] or None
+            latents = self._sample_image(context, sampler, index, config, own, callback_on_step_end)  # [B, C, h, w]
             sampled.append(latents)
-            if index + 1 < num_images:
-                keys = [(set_id, f"generated/{index}") for set_id in config.set_ids]
-                features = self._noised(self._features(latents), context_noise, config.seed, keys)
-                context.append(features, range(len(sets)))
-        output = self._output(torch.stack(sampled, dim=1), output_type)
+            if index + 1 == num_images:
+                break
+            features = latents
+            if self.model.config.variant == "dino":
+                decoded.append(self.decode(latents))
+                features = self._tokens(decoded[-1])
+            keys = [(set_id, f"generated/{index}") for set_id in config.set_ids]
+            features = self._noised(features, context_noise, config.seed, keys)
+            context.append(features, range(len(sets)), conditions=own)
+        output = self._output(sampled, decoded, output_type)
         output = output[0] if single else output
         self.maybe_free_model_hooks()
         return M2MPipelineOutput(images=output) if return_dict else (output,)
@@ -199,7 +217,12 @@ class M2MPipeline(DiffusionPipeline):
         return self.image_processor.preprocess(picture, height=size, width=size, resize_mode="crop")
 
     def _append_given(
-        self, context: ContextWindow, sets: list[list[Picture]], noise: int, config: SamplingConfig
+        self,
+        context: ContextWindow,
+        sets: list[list[Picture]],
+        told: list[Tensor],
+        noise: int,
+        config: SamplingConfig,
     ) -> None:
         """Encodes every given image once and appends it to the context of its set."""
         owners = [b for b, given in enumerate(sets) for _ in given]
@@ -211,13 +234,11 @@ class M2MPipeline(DiffusionPipeline):
         else:
             features = self._tokens(torch.cat([self._pixels(image) for image in pictures]))  # [M, S, D]
         keys = [(config.set_ids[b], f"given/{m}") for b, given in enumerate(sets) for m in range(len(given))]
-        context.append(self._noised(features, noise, config.seed, keys), owners, given=True)
-
-    def _features(self, latents: Tensor) -> Tensor:
-        """What a new image adds to the context: the sampled latent itself (Self), or its vision tokens (DINO)."""
-        if self.model.config.variant == "self":
-            return latents
-        return self._tokens(self.decode(latents))
+        conditions = None
+        if told:
+            conditions = torch.cat([own[: len(given)] for own, given in zip(told, sets, strict=True)])  # [M, dim]
+        features = self._noised(features, noise, config.seed, keys)
+        context.append(features, owners, given=True, conditions=conditions)
 
     def _tokens(self, pixels: Tensor) -> Tensor:
         """Pixels ``[M, 3, H, W]`` -> vision tokens ``[M, S, D]``."""
@@ -243,44 +264,43 @@ class M2MPipeline(DiffusionPipeline):
         scheduler: Any,
         index: int,
         config: SamplingConfig,
+        conditions: Tensor | None,
         callback: Callback | None,
     ) -> Tensor:
         """Denoises image ``index`` of every set from its own noise; ``[B, C, h, w]``, float32, scaled."""
+        if conditions is not None:
+            context.look_from(conditions)
         device = self._execution_device
         size = self.model.unet.config.sample_size
         shape = (self.model.unet.config.in_channels, size, size)
         scheduler.set_timesteps(config.steps, device=device)
         noise = torch.stack([image_noise(config.seed, set_id, index, shape) for set_id in config.set_ids])
         latents = noise.to(device) * scheduler.init_noise_sigma  # [B, C, h, w]
-        extra = _step_arguments(scheduler, index, config)
+        extra = step_arguments(scheduler, index, config)
         levels = (scheduler.timesteps.double() / scheduler.config.num_train_timesteps).tolist()
         lowest, highest = config.guidance_interval
         for step, timestep in enumerate(self.progress_bar(scheduler.timesteps)):
-            scale = config.guidance_scale if lowest <= levels[step] <= highest else 1.0
-            model_input = scheduler.scale_model_input(latents, timestep)  # [B, C, h, w]
-            predicted = self._predict(context, model_input.to(config.dtype), timestep, scale)  # [B, C, h, w]
+            guided = lowest <= levels[step] <= highest
+            scales = (config.guidance_scale, config.condition_guidance_scale) if guided else (1.0, 1.0)
+            model_input = scheduler.scale_model_input(latents, timestep).to(config.dtype)  # [B, C, h, w]
+            predicted = predict(self.model, context, model_input, timestep, scales, conditions)  # [B, C, h, w]
             latents = scheduler.step(predicted, timestep, latents, **extra).prev_sample  # [B, C, h, w]
             if callback is not None:
                 shown = {"latents": latents, "image_index": index}
                 latents = (callback(self, step, int(timestep), shown) or {}).get("latents", latents)
         return latents
 
-    def _predict(self, context: ContextWindow, latents: Tensor, timestep: Tensor, scale: float) -> Tensor:
-        """Equation 6 in one U-Net call: the branches of guidance are the columns of the reader."""
-        columns = [context.conditional()]
-        if scale != 1 and any(context.counts):  # without any context both branches are the same
-            columns.append(context.unconditional())
-        noisy = repeat(latents, "b c h w -> b t c h w", t=len(columns))  # [B, T, C, h, w]
-        timesteps = timestep.expand(noisy.shape[:2])  # [B, T]
-        branches = self.model.denoise(noisy, timesteps, ContextReader(columns))  # [B, T, C, h, w]
-        return guide(branches[:, 0], branches[:, -1], scale)  # [B, C, h, w]
-
-    def _output(self, latents: Tensor, output_type: str) -> list[Any]:
-        """Latents ``[B, N, C, h, w]`` -> per set what ``output_type`` asks for."""
+    def _output(self, sampled: list[Tensor], decoded: list[Tensor], output_type: str) -> list[Any]:
+        """Latents ``[B, C, h, w]`` of every image, the first of them decoded -> per set what is asked for."""
+        latents = torch.stack(sampled, dim=1)  # [B, N, C, h, w]
         if output_type == "latent":
             return list(latents)
-        pixels = self.decode(rearrange(latents, "b n c h w -> (b n) c h w"))  # [B*N, 3, H, W]
-        images = rearrange(pixels / 2 + 0.5, "(b n) c h w -> b n c h w", b=len(latents)).clamp(0, 1)
+        rest = latents[:, len(decoded) :]  # [B, R, C, h, w]
+        pixels = self.decode(rearrange(rest, "b n c h w -> (b n) c h w"))  # [B*R, 3, H, W]
+        pixels = rearrange(pixels, "(b n) c h w -> b n c h w", b=len(latents))  # [B, R, 3, H, W]
+        if decoded:
+            pixels = torch.cat([torch.stack(decoded, dim=1), pixels], dim=1)  # [B, N, 3, H, W]
+        images = (pixels / 2 + 0.5).clamp(0, 1)
         if output_type == "pt":
             return list(images)
         arrays = rearrange(images, "b n c h w -> b n h w c").cpu().numpy()  # [B, N, H, W, 3] in [0, 1]
@@ -288,56 +308,25 @@ class M2MPipeline(DiffusionPipeline):
             return list(arrays)
         return [[Image.fromarray((image * 255).round().astype(np.uint8)) for image in made] for made in arrays]
 
-    def _interval(self, given: Sequence[float] | None) -> tuple[float, float]:
-        lowest, highest = self.config.default_guidance_interval if given is None else given
-        if not 0 <= lowest <= highest <= 1:
-            raise UserError(f"guidance_interval is ({lowest:g}, {highest:g}): use 0 <= lowest <= highest <= 1")
-        return lowest, highest
+    def _told(self, given: Any, lengths: Sequence[int], single: bool) -> list[Tensor]:
+        """The conditions ``[N, dim]`` of every set, on the model's device; empty for a model without a task."""
+        task = self.model.condition
+        if task is not None:
+            parts = given if given is None or not single else [given]
+            return [own.to(self._execution_device) for own in conditions_of_sets(task, parts, lengths)]
+        if given is not None:
+            raise UserError("conditions are given, but this model was fine-tuned for no task that reads them")
+        return []
 
-    def _scheduler_by_name(self, name: str) -> Any:
-        kind = getattr(diffusers_schedulers, name, None)
-        if not (inspect.isclass(kind) and hasattr(kind, "from_config")):
-            raise UserError(f"scheduler {name!r} is unknown: use a scheduler class of diffusers, e.g. DDIMScheduler")
-        made = kind.from_config(self.scheduler.config)
-        if not hasattr(made, "alphas_cumprod"):
-            raise UserError(f"scheduler {name!r} has another noise schedule than the model: use e.g. DDIMScheduler")
-        return made
+    def _of_image(self, told: list[Tensor], sets: list[list[Picture]], index: int) -> Tensor | None:
+        """The condition of new image ``index`` of every set, ``[B, dim]``."""
+        if not told:
+            return None
+        return torch.stack([own[len(given) + index] for own, given in zip(told, sets, strict=True)])
 
-    def _check(self, num_images: int, steps: int, window: int | None, noise: int, output_type: str) -> None:
-        if num_images < 1:
-            raise UserError(f"num_images is {num_images}: ask for 1 or more")
-        horizon = self.scheduler.config.num_train_timesteps
-        most = horizon - self.scheduler.config.get("steps_offset", 0)
-        if not 1 <= steps <= most:
-            raise UserError(f"num_inference_steps is {steps}: use 1 to {most}")
-        if window is not None and window < 1:
-            raise UserError(f"window is {window}: use 1 or more, or leave it out to see all images")
-        if not 0 <= noise < horizon:
-            raise UserError(f"context_noise is {noise}: use 0 (clean) to {horizon - 1}")
-        if noise and self.model.config.variant == "dino":
-            raise UserError("context_noise is for M2M-Self: the features of an M2M-DINO context have no timestep")
-        if output_type not in OUTPUT_TYPES:
-            raise UserError(f"output_type {output_type!r} is unknown: use one of {', '.join(OUTPUT_TYPES)}")
-
-
-def _as_sets(images: Sequence[Any]) -> tuple[list[list[Picture]], bool]:
-    """One set, or several -> list of sets, and whether it was one."""
-    if isinstance(images, (str, Image.Image)):
-        raise UserError("images is a single picture: give a list of pictures, or a list of such lists")
-    nested = [isinstance(item, (list, tuple)) for item in images]
-    if nested and all(nested):
-        return [list(given) for given in images], False
-    if any(nested):
-        raise UserError("images mixes pictures and lists of pictures: give one list of pictures, or one list a set")
-    return [list(images)], True
-
-
-def _step_arguments(scheduler: Any, index: int, config: SamplingConfig) -> dict[str, Any]:
-    """What ``scheduler.step`` of this class accepts beyond the usual: eta, and a generator for each set."""
-    accepted = inspect.signature(scheduler.step).parameters
-    arguments: dict[str, Any] = {}
-    if "eta" in accepted:
-        arguments["eta"] = config.eta
-    if "generator" in accepted:
-        arguments["generator"] = [image_generator(config.seed, f"{s}/steps", index) for s in config.set_ids]
-    return arguments
+    def _condition_scale(self, given: float | None) -> float:
+        if given is None:
+            return float(self.config.default_condition_guidance_scale)
+        if self.model.condition is None:
+            raise UserError("condition_guidance_scale is for models that were fine-tuned for a task")
+        return given

@@ -1,10 +1,10 @@
-"""Noise by (seed, set, image), and equation 6."""
+"""Noise by (seed, set, image), and equations 6 and 7."""
 
 from __future__ import annotations
 
 import torch
 
-from m2m.diffusion.guidance import guide
+from m2m.diffusion.guidance import branch_weights, guide, guide_by_task
 from m2m.diffusion.noise import image_noise
 
 
@@ -35,3 +35,28 @@ def test_guidance_is_equation_6() -> None:
     assert guide(conditional, unconditional, 0.0).item() == 1.0
     assert guide(conditional, unconditional, 7.5).item() == 16.0
     assert guide(conditional.bfloat16(), unconditional.bfloat16(), 2.0).dtype == torch.float32
+
+
+def counted(branches: list[torch.Tensor], context_scale: float, condition_scale: float) -> list[torch.Tensor | None]:
+    """The branches without those that count for nothing."""
+    weights = branch_weights(context_scale, condition_scale)
+    return [own if weight else None for own, weight in zip(branches, weights, strict=True)]
+
+
+def test_guidance_by_task_is_equation_7() -> None:
+    """Guards against the two scales exchanged, and against a branch left out that equation 7 needs."""
+    nothing, context, both = branches = list(torch.randn(3, 2, 4, 8, 8))
+    for context_scale in (0.0, 1.0, 2.0, 7.5):
+        for condition_scale in (0.0, 1.0, 2.0, 3.5):
+            by_hand = nothing + context_scale * (context - nothing) + condition_scale * (both - context)
+            ours = guide_by_task(counted(branches, context_scale, condition_scale), context_scale, condition_scale)
+            assert (ours - by_hand).abs().max() < 1e-4, (context_scale, condition_scale)
+
+
+def test_guidance_by_task_meets_equation_6_and_the_plain_prediction_exactly() -> None:
+    """Guards against rounding where two or one branch say it all: s_C = 0, and s_I = s_C = 1."""
+    nothing, context, both = branches = list(torch.randn(3, 2, 4, 8, 8))
+    for scale in (0.5, 2.0, 7.5):
+        assert torch.equal(guide_by_task(counted(branches, scale, 0.0), scale, 0.0), guide(context, nothing, scale))
+    assert torch.equal(guide_by_task(counted(branches, 1.0, 1.0), 1.0, 1.0), both)
+    assert branch_weights(1.0, 1.0) == (0, 0, 1)

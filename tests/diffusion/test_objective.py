@@ -41,9 +41,9 @@ class Spy:
     """Stands where the model stands, keeps what it is given, and predicts nothing."""
 
     def __call__(
-        self, noisy: Tensor, context: Tensor, timesteps: Tensor, keep: Tensor, levels: Tensor | None
+        self, noisy: Tensor, context: Tensor, timesteps: Tensor, keep: Tensor, levels: Tensor | None, *task: Tensor
     ) -> Tensor:
-        self.context, self.timesteps, self.levels = context, timesteps, levels
+        self.context, self.timesteps, self.levels, self.task = context, timesteps, levels, task
         return torch.zeros_like(noisy)
 
 
@@ -251,3 +251,23 @@ def test_options_in_range_are_taken() -> None:
     most = ObjectiveConfig(1.0, 4, True, 999, 5.0, True, 1.0, 999)
     check_objective(most, 3, "self", tiny_scheduler())
     check_objective(ObjectiveConfig(), 1, "dino", tiny_scheduler(**ZERO_TERMINAL))
+
+
+def test_condition_dropout_is_that_of_section_6_2() -> None:
+    """Guards against a condition that stays where its context went, and against other shares than 10% and 10%."""
+    drawn = draws_of(ObjectiveConfig(), list(range(4000)), images=1)
+    assert drawn.keep_condition is not None
+    assert not (drawn.keep_condition & ~drawn.keep).any()
+    alone = drawn.keep & ~drawn.keep_condition
+    assert 0.085 < (~drawn.keep).float().mean() < 0.115
+    assert 0.085 < alone.float().mean() < 0.115
+
+
+def test_conditions_and_their_dropout_reach_the_model() -> None:
+    """Guards against a task whose conditions the objective forgets."""
+    spy, latents, draws = Spy(), latents_of(2), draws_of(ObjectiveConfig(), [1, 2])
+    conditions = torch.randn(2, 3, 5)
+    training_loss(spy, tiny_scheduler(), latents, latents, ObjectiveConfig(), draws, conditions)
+    assert torch.equal(spy.task[0], conditions) and spy.task[1] is draws.keep_condition
+    training_loss(spy, tiny_scheduler(), latents, latents, ObjectiveConfig(), draws)
+    assert spy.task == ()

@@ -12,26 +12,43 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from m2m.model.conditions import ConditionEmbedder
 from m2m.model.image_set_attention import ImageSetAttention
 from m2m.model.unet import M2MModel
 
 
-def reference_prediction(model: M2MModel, noisy: Tensor, timestep: int, context: Tensor) -> Tensor:
-    """Prediction for a noisy image ``[C, h, w]`` from its context: ``[n, C, h, w]`` latents or ``[n, S, D]`` tokens."""
+def reference_prediction(
+    model: M2MModel, noisy: Tensor, timestep: int, context: Tensor, conditions: Tensor | None = None
+) -> Tensor:
+    """Prediction for a noisy image ``[C, h, w]`` from its context: ``[n, C, h, w]`` latents or ``[n, S, D]`` tokens.
+
+    conditions: ``[n + 1, dim]`` of the context and the noisy image (section 6.2).
+    """
+    embedded = None if conditions is None else embedding_by_hand(model.condition_embedder, conditions)
     if model.config.variant == "dino":
-        with _joint_attention(model, tokens=context):
+        if conditions is not None:
+            own = embedding_by_hand(model.context_embedder, conditions[:-1])
+            context = context + (own @ model.context_projection.weight.T)[:, None]
+            embedded = embedded[-1:]
+        with _joint_attention(model, context, embedded):
             return model.unet(noisy[None], timestep, encoder_hidden_states=None).sample[0]
     joint = torch.cat([context, noisy[None]])
     timesteps = torch.tensor([model.config.clean_timestep] * len(context) + [timestep])
-    with _joint_attention(model, tokens=None):
+    with _joint_attention(model, None, embedded):
         return model.unet(joint, timesteps, encoder_hidden_states=None).sample[-1]
 
 
+def embedding_by_hand(embedder: ConditionEmbedder, numbers: Tensor) -> Tensor:
+    """The multilayer perceptron of a condition without sinusoids."""
+    hidden = numbers @ embedder.hidden.weight.T + embedder.hidden.bias
+    return (hidden * torch.sigmoid(hidden)) @ embedder.out.weight.T + embedder.out.bias
+
+
 @contextmanager
-def _joint_attention(model: M2MModel, tokens: Tensor | None) -> Iterator[None]:
+def _joint_attention(model: M2MModel, tokens: Tensor | None, embedded: Tensor | None) -> Iterator[None]:
     layers = list(model.image_set_attentions())
     for layer in layers:
-        layer.forward = _forward(layer, tokens)
+        layer.forward = _forward(layer, tokens, embedded)
     try:
         yield
     finally:
@@ -39,11 +56,15 @@ def _joint_attention(model: M2MModel, tokens: Tensor | None) -> Iterator[None]:
             del layer.forward
 
 
-def _forward(layer: ImageSetAttention, tokens: Tensor | None):
+def _forward(layer: ImageSetAttention, tokens: Tensor | None, embedded: Tensor | None):
     def forward(hidden: Tensor, encoder_hidden_states: None = None, attention_mask: None = None) -> Tensor:
+        added = torch.zeros_like(hidden)
+        if embedded is not None:
+            added = added + (embedded @ layer.to_condition.weight.T)[:, None]
+        hidden = hidden + added
         clean = hidden[:-1] if tokens is None else tokens
-        result = torch.zeros_like(hidden)
-        result[-1] = _equation_4(layer, hidden[-1], clean)
+        result = added.clone()
+        result[-1] += _equation_4(layer, hidden[-1], clean)
         return result
 
     return forward

@@ -27,7 +27,7 @@ class ObjectiveConfig:
     """Choices of the objective; the defaults are the paper's, or the README's decisions where the paper is silent.
 
     Attributes:
-        context_dropout: chance that a set loses its whole context (section 6.1: 10%).
+        context_dropout: chance that a set loses its whole context (section 6.1: 10%), and its task conditions with it.
         noise_draws: noisy copies of each image that share one clean pass.
         shared_timestep: one timestep for all images of a set instead of independent ones.
         context_noise: k > 0 noises the context at a timestep drawn from 0..k, and tells the model (M2M-Self).
@@ -35,6 +35,7 @@ class ObjectiveConfig:
         random_set_length: each step takes only the first 2..N images of its sets, so that short sets are met too.
         rollout_probability: chance of a step that one context image is the model's own sample: a guard against drift.
         rollout_steps: DDIM steps of such a sample.
+        condition_dropout: chance that a set loses its task conditions alone: equation 7 needs both (section 6.2).
     """
 
     context_dropout: float = 0.1
@@ -45,6 +46,7 @@ class ObjectiveConfig:
     random_set_length: bool = False
     rollout_probability: float = 0.0
     rollout_steps: int = 8
+    condition_dropout: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,14 @@ class Draws:
         timesteps: int64 ``[B, N*K]``, folded as ``(n k)``, in 0..T-1.
         noise: float32 ``[B, N*K, C, h, w]``, standard normal.
         keep: bool ``[B]``; False: the set loses its context.
+        keep_condition: bool ``[B]``; False: the set loses its task conditions, as where ``keep`` is False; None: none.
         levels, context_noise: timesteps ``[B, N]`` and noise ``[B, N, C, h, w]`` of the context; None: it stays clean.
     """
 
     timesteps: Tensor
     noise: Tensor
     keep: Tensor
+    keep_condition: Tensor | None = None
     levels: Tensor | None = None
     context_noise: Tensor | None = None
 
@@ -73,6 +77,7 @@ def check_objective(config: ObjectiveConfig, images: int, variant: str, schedule
     for_self = "use 0, for it is an option of M2M-Self: the features of M2M-DINO have no timestep"
     rules = (
         ("context_dropout", 0 <= config.context_dropout <= 1, "use 0 to 1"),
+        ("condition_dropout", 0 <= config.condition_dropout <= 1, "use 0 to 1"),
         ("noise_draws", config.noise_draws >= 1, "use 1 or more"),
         ("context_noise", 0 <= config.context_noise < horizon, f"use 0 (clean) to {horizon - 1}"),
         ("context_noise", config.context_noise == 0 or variant == "self", for_self),
@@ -101,11 +106,7 @@ def draw(
         generators: one a set.
     """
     drawn = [_draw_set(config, horizon, shape, generator) for generator in generators]
-    timesteps, noise, keep = (torch.stack(parts) for parts in zip(*(one[:3] for one in drawn), strict=True))
-    if config.context_noise == 0:
-        return Draws(timesteps, noise, keep)
-    levels, context_noise = (torch.stack(parts) for parts in zip(*(one[3:] for one in drawn), strict=True))
-    return Draws(timesteps, noise, keep, levels, context_noise)
+    return Draws(*(torch.stack(parts) for parts in zip(*drawn, strict=True)))
 
 
 def _draw_set(
@@ -119,11 +120,13 @@ def _draw_set(
     own = 1 if config.shared_timestep else images
     timesteps = torch.randint(0, horizon, (own, copies), generator=generator).expand(images, copies).flatten()  # [N*K]
     noise = torch.randn((images * copies, *shape[1:]), generator=generator)  # [N*K, C, h, w]
-    keep = torch.rand((), generator=generator) >= config.context_dropout  # []
+    chance = torch.rand((), generator=generator)  # one number for both, so that a model without a task draws the same
+    keep = chance >= config.context_dropout  # []
+    keep_condition = chance >= config.context_dropout + config.condition_dropout  # []
     if config.context_noise == 0:
-        return timesteps, noise, keep
+        return timesteps, noise, keep, keep_condition
     levels = torch.randint(0, config.context_noise + 1, (images,), generator=generator)  # [N]
-    return timesteps, noise, keep, levels, torch.randn(shape, generator=generator)
+    return timesteps, noise, keep, keep_condition, levels, torch.randn(shape, generator=generator)
 
 
 def set_length(config: ObjectiveConfig, images: int, generator: torch.Generator) -> int:
@@ -143,6 +146,7 @@ def training_loss(
     context: Tensor,
     config: ObjectiveConfig,
     draws: Draws,
+    conditions: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Equation 5, mean over images, in float32.
 
@@ -152,12 +156,13 @@ def training_loss(
         latents: ``[B, N, C, h, w]``, scaled.
         context: ``latents`` again for M2M-Self, vision tokens ``[B, N, S, D]`` for M2M-DINO.
         draws: of these sets, from ``draw``.
+        conditions: ``[B, N, dim]`` of a fine-tuned task (section 6.2); None: the model has none.
 
     Returns:
         The loss, and ``loss_first`` / ``loss_last``: the parts of the first image (no context) and the last one,
         detached and left on the device, for reading them makes the processor wait for it.
     """
-    errors = prediction_errors(model, scheduler, latents, context, draws)  # [B, N, K]
+    errors = prediction_errors(model, scheduler, latents, context, draws, conditions)  # [B, N, K]
     if config.min_snr_gamma > 0:
         timesteps = draws.timesteps.to(latents.device).view_as(errors)  # [B, N, K]
         errors = errors * min_snr_weights(scheduler, timesteps, config.min_snr_gamma)
@@ -172,6 +177,7 @@ def prediction_errors(
     latents: Tensor,
     context: Tensor,
     draws: Draws,
+    conditions: Tensor | None = None,
 ) -> Tensor:
     """The mean squared error of every noisy copy, ``[B, N, K]``, float32; arguments as in ``training_loss``."""
     images, device = latents.shape[1], latents.device
@@ -183,7 +189,8 @@ def prediction_errors(
         levels = draws.levels.to(device)  # [B, N]
         context = add_noise(scheduler, context, draws.context_noise.to(device), levels)  # [B, N, C, h, w]
     noisy = add_noise(scheduler, clean, noise, timesteps)  # [B, N*K, C, h, w]
-    predicted = model(noisy, context, timesteps, draws.keep, levels)  # [B, N*K, C, h, w]
+    task = () if conditions is None else (conditions.to(device), draws.keep_condition)
+    predicted = model(noisy, context, timesteps, draws.keep, levels, *task)  # [B, N*K, C, h, w]
     wanted = prediction_target(scheduler, clean, noise, timesteps)  # [B, N*K, C, h, w]
     errors = F.mse_loss(predicted.float(), wanted.float(), reduction="none")
     return rearrange(errors, "b (n k) c h w -> b n k (c h w)", n=images).mean(dim=-1)  # [B, N, K]

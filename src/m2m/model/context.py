@@ -35,9 +35,9 @@ class ContextCache:
     keys: dict[str, Tensor] = field(default_factory=dict)
     values: dict[str, Tensor] = field(default_factory=dict)
 
-    def writer(self, sets: int) -> ContextWriter:
-        """A view that records a clean pass over ``sets`` x N images, folded as ``(b n)``."""
-        return ContextWriter(self, sets)
+    def writer(self, sets: int, embedding: Tensor | None = None) -> ContextWriter:
+        """A view that records a clean pass over ``sets`` x N images, folded as ``(b n)``; embedding: as in there."""
+        return ContextWriter(self, sets, embedding)
 
     def allocate(self, other: ContextCache, sets: int, slots: int) -> None:
         """Makes room for ``slots`` images in each of ``sets`` sets, with the layers, shapes and dtype of ``other``."""
@@ -58,11 +58,16 @@ class ContextCache:
 
 
 class ContextWriter:
-    """Records what Image-Set Attention projects in the clean pass."""
+    """Records what Image-Set Attention projects in the clean pass.
 
-    def __init__(self, cache: ContextCache, sets: int) -> None:
+    Attributes:
+        embedding: of the images' task conditions, ``[B*N, width]`` (section 6.2); None: they have none.
+    """
+
+    def __init__(self, cache: ContextCache, sets: int, embedding: Tensor | None = None) -> None:
         self._cache = cache
         self._sets = sets
+        self.embedding = embedding
 
     def record(self, layer: str, key: Tensor, value: Tensor) -> None:
         """Keeps keys and values ``[B*N, L, heads, head_dim]`` of one layer; the first record of a layer stands.
@@ -75,10 +80,14 @@ class ContextWriter:
 
 @dataclass(frozen=True)
 class Column:
-    """What one target of each set may see: the first ``counts[b]`` images of set b in ``cache``."""
+    """What one target of each set may see: ``counts[b]`` images of set b in ``cache``.
+
+    slots: where they lie, ``counts[b]`` numbers for set b; None: in the first slots.
+    """
 
     cache: ContextCache
     counts: tuple[int, ...]
+    slots: tuple[tuple[int, ...], ...] | None = None
 
 
 class ContextReader:
@@ -88,11 +97,17 @@ class ContextReader:
         columns: T columns. In training column i is image i, which sees the images before it; in sampling the columns
             are the branches of guidance. A target that may see nothing gets exactly zero, and nobody pays for it.
         draws: each target stands for this many noisy copies, which share its keys and values.
+        embedding: of the targets' task conditions, ``[B*T*draws, width]`` (section 6.2); None: they have none.
     """
 
-    def __init__(self, columns: Sequence[Column], draws: int = 1) -> None:
+    def __init__(self, columns: Sequence[Column], draws: int = 1, embedding: Tensor | None = None) -> None:
         self._columns = tuple(columns)
         self._draws = draws
+        self.embedding = embedding
+
+    def conditioned(self, embedding: Tensor | None) -> ContextReader:
+        """The same view for targets with this embedding."""
+        return ContextReader(self._columns, self._draws, embedding)
 
     @classmethod
     def causal(cls, cache: ContextCache, images: int, keep: Sequence[bool], draws: int = 1) -> ContextReader:
@@ -126,19 +141,27 @@ def _attend_column(layer: str, query: Tensor, column: Column) -> Tensor:
     if len(set(counts)) == 1:
         if counts[0] == 0:
             return torch.zeros_like(query)
-        return attention(query, *_sequence(column.cache, layer, slice(None), counts[0]))
+        everyone = slice(None) if column.slots is None else torch.arange(len(counts), device=query.device)
+        return attention(query, *_sequence(column, layer, everyone, counts[0]))
     attended = torch.zeros_like(query)
     for count in sorted(set(counts) - {0}):
         sets = torch.tensor([b for b, c in enumerate(counts) if c == count], device=query.device)
-        part = attention(query[sets], *_sequence(column.cache, layer, sets, count))
+        part = attention(query[sets], *_sequence(column, layer, sets, count))
         attended = attended.index_copy(0, sets, part.to(attended.dtype))
     return attended
 
 
-def _sequence(cache: ContextCache, layer: str, sets: slice | Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The first ``count`` images of some sets as one sequence of keys and values ``[B, heads, count*L, head_dim]``."""
-    key = rearrange(cache.keys[layer][sets, :count], "b n l h d -> b h (n l) d")
-    value = rearrange(cache.values[layer][sets, :count], "b n l h d -> b h (n l) d")
+def _sequence(column: Column, layer: str, sets: slice | Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The images that some sets see, as one sequence of keys and values ``[B, heads, count*L, head_dim]``."""
+    key, value = column.cache.keys[layer], column.cache.values[layer]
+    if column.slots is None:
+        seen: tuple[slice | Tensor, slice | Tensor] = (sets, slice(count))
+    else:
+        assert isinstance(sets, Tensor)
+        slots = torch.tensor([column.slots[b] for b in sets.tolist()], device=key.device)  # [B, count]
+        seen = (sets.unsqueeze(1), slots)
+    key = rearrange(key[seen], "b n l h d -> b h (n l) d")
+    value = rearrange(value[seen], "b n l h d -> b h (n l) d")
     return key, value
 
 

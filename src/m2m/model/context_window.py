@@ -16,7 +16,7 @@ from m2m.model.context import Column, ContextCache
 from m2m.model.unet import M2MModel
 from m2m.types import UserError
 
-POLICIES = ("sliding", "anchor")
+POLICIES = ("sliding", "anchor", "nearest")
 
 
 class Slot(NamedTuple):
@@ -27,16 +27,19 @@ class Slot(NamedTuple):
 
 
 class ContextWindow:
-    """The last W context images of each of B sets, as keys and values that are computed once per image.
+    """W context images of each of B sets, as keys and values that are computed once per image.
 
     Args:
         model: writes the context.
         sets: B.
-        size: W, slots per set; 0 for a sampler that never has a context.
+        size: W, how many images are seen; 0 for a sampler that never has a context.
         policy: ``sliding`` (the paper): the oldest image leaves. ``anchor``: given images stay, generated ones slide.
+            ``nearest``: none leaves, and each new image sees those whose task conditions are nearest to its own.
+        capacity: how many images there will be at most, for ``nearest``; default W.
         timestep: noise level of the context (``context_noise``); None for clean images.
         reuse: False runs every context image again whenever it is read, as the paper does; for comparison only.
         chunk: context images run through the U-Net at once.
+        bare: also keep keys and values without the task's conditions, for ``context_only`` (equation 7).
 
     Raises:
         UserError: an unknown policy.
@@ -51,51 +54,83 @@ class ContextWindow:
         timestep: int | None = None,
         reuse: bool = True,
         chunk: int = 8,
+        capacity: int | None = None,
+        bare: bool = False,
     ) -> None:
         if policy not in POLICIES:
             raise UserError(f"window_policy {policy!r} is unknown: use one of {', '.join(POLICIES)}")
         self._model = model
         self._sets = sets
         self._size = size
+        self._slots = size if policy != "nearest" or capacity is None else capacity
         self._policy = policy
         self._timestep = timestep
         self._reuse = reuse
         self._chunk = chunk
         self._kept: list[list[Slot]] = [[] for _ in range(sets)]
         self._features: Tensor | None = None
+        self._conditions: Tensor | None = None
+        self._seen: tuple[tuple[int, ...], ...] | None = None
         self._cache = ContextCache()
+        self._bare = ContextCache() if bare else None
         self._null: ContextCache | None = None
 
     @property
     def counts(self) -> tuple[int, ...]:
         """How many images each set sees."""
-        return tuple(len(kept) for kept in self._kept)
+        return tuple(min(len(kept), self._size) for kept in self._kept)
 
     @property
     def bytes_per_image(self) -> int:
         """Cache memory of one context image; 0 before the first."""
         return self._cache.bytes_per_image() if self._cache.keys else 0
 
-    def append(self, features: Tensor, sets: Sequence[int], given: bool = False) -> None:
-        """Adds ``features[m]`` (latents ``[C, h, w]``, or tokens ``[S, D]``) to set ``sets[m]``, oldest first."""
+    def append(
+        self, features: Tensor, sets: Sequence[int], given: bool = False, conditions: Tensor | None = None
+    ) -> None:
+        """Adds ``features[m]`` (latents ``[C, h, w]``, or tokens ``[S, D]``) to set ``sets[m]``, oldest first.
+
+        conditions: of these images, ``[M, dim]``, for a model with a task; always or never.
+        """
         if self._size == 0 or len(sets) == 0:
             return
         if self._features is None:
-            self._features = features.new_zeros((self._sets, self._size, *features.shape[1:]))
+            self._features = features.new_zeros((self._sets, self._slots, *features.shape[1:]))
+            if conditions is not None:
+                self._conditions = conditions.new_zeros((self._sets, self._slots, conditions.shape[-1]))
         written: dict[tuple[int, int], None] = {}
-        for feature, b in zip(features, sets, strict=True):
+        for m, b in enumerate(sets):
             slot = self._make_room(b, given)
             if slot is not None:
-                self._features[b, slot] = feature
+                self._features[b, slot] = features[m]
+                if self._conditions is not None and conditions is not None:
+                    self._conditions[b, slot] = conditions[m]
                 written[b, slot] = None
+        self._seen = None
         if self._reuse:
             self._write(list(written))
 
+    def look_from(self, conditions: Tensor) -> None:
+        """Chooses what the next image of every set sees, with the policy ``nearest``: the W images whose conditions
+        have the least Euclidean distance to its own, ``[B, dim]``; the newer one of two as near. Else nothing."""
+        if self._policy != "nearest" or self._conditions is None:
+            return
+        distances = (self._conditions - conditions.to(self._conditions).unsqueeze(1)).norm(dim=-1)  # [B, slots]
+        self._seen = tuple(
+            tuple(sorted(range(count), key=lambda slot: (round(own[slot], 5), -slot))[: self._size])
+            for own, count in zip(distances.tolist(), map(len, self._kept), strict=True)
+        )
+
     def conditional(self) -> Column:
-        """The conditional branch of equation 6: every set sees its whole window."""
-        if not self._reuse:
-            self._write([(b, slot.number) for b, kept in enumerate(self._kept) for slot in kept])
-        return Column(self._cache, self.counts)
+        """The conditional branch of equation 6, e(z, c) of equation 7: every set sees its whole window."""
+        self._recompute()
+        return Column(self._cache, self.counts, self._places())
+
+    def context_only(self) -> Column:
+        """e(z, 0) of equation 7: the same images, none of which has a condition. Raises ValueError without ``bare``."""
+        if self._bare is None:
+            raise ValueError("this window keeps no context without conditions: make it with bare=True")
+        return Column(self._bare, self.counts, self._places())
 
     def unconditional(self) -> Column:
         """The unconditional branch of equation 6.
@@ -117,7 +152,7 @@ class ContextWindow:
     def _make_room(self, b: int, given: bool) -> int | None:
         """The slot for a new image of set b; None where anchors fill the window and a generated image finds no room."""
         kept = self._kept[b]
-        if len(kept) < self._size:
+        if len(kept) < self._slots:
             number = len(kept)
         else:
             movable = [slot for slot in kept if given or self._policy == "sliding" or not slot.given]
@@ -134,10 +169,29 @@ class ContextWindow:
         for start in range(0, len(places), self._chunk):
             sets, slots = zip(*places[start : start + self._chunk], strict=True)
             images = self._features[list(sets), list(slots)].unsqueeze(0)  # [1, M, ...]
-            written = self._model.write_context(images, self._levels(images))
-            if not self._cache.keys:
-                self._cache.allocate(written, self._sets, self._size)
-            self._cache.insert(written, sets, slots)
+            conditions = None
+            if self._conditions is not None:
+                conditions = self._conditions[list(sets), list(slots)].unsqueeze(0)  # [1, M, dim]
+            for cache, own in ((self._cache, conditions), (self._bare, None)):
+                if cache is None:
+                    continue
+                written = self._model.write_context(images, self._levels(images), own)
+                if not cache.keys:
+                    cache.allocate(written, self._sets, self._slots)
+                cache.insert(written, sets, slots)
+
+    def _recompute(self) -> None:
+        """Without reuse, runs all images again (the paper's way)."""
+        if not self._reuse:
+            self._write([(b, slot.number) for b, kept in enumerate(self._kept) for slot in kept])
+
+    def _places(self) -> tuple[tuple[int, ...], ...] | None:
+        """Which slots each set sees; None: the first ones. Without a look, ``nearest`` sees the newest."""
+        if self._policy != "nearest":
+            return None
+        if self._seen is not None:
+            return self._seen
+        return tuple(tuple(slot.number for slot in kept[-self._size :]) for kept in self._kept)
 
     def _levels(self, images: Tensor) -> Tensor | None:
         if self._timestep is None:

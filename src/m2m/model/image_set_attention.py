@@ -12,6 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from m2m.model.conditions import projection
 from m2m.model.context import ContextReader, ContextWriter
 
 
@@ -35,6 +36,11 @@ class ImageSetAttention(nn.Module):
         self.to_k = nn.Linear(context_dim, inner_dim, bias=False)
         self.to_v = nn.Linear(context_dim, inner_dim, bias=False)
         self.to_out = nn.ModuleList([nn.Linear(inner_dim, query_dim)])
+        self.to_condition: nn.Linear | None = None
+
+    def add_condition(self, width: int) -> None:
+        """Lets embeddings of a task condition, ``width`` wide, enter here (section 6.2); nothing enters yet."""
+        self.to_condition = projection(width, self.to_q.in_features)
 
     def zero_output(self) -> None:
         """Zeroes ``to_out``, so that the layer adds nothing: the start of training (README, decisions)."""
@@ -55,6 +61,9 @@ class ImageSetAttention(nn.Module):
     ) -> Tensor:
         """Clean pass: records and returns zeros (z' = [z_c; z_n'], section 5.1). Noisy pass: equation 4.
 
+        With a task condition, z = z_0 + E(c) in both (section 6.2): keys, values and queries are made of z, and since
+        the block adds what is returned to z_0, E(c) is returned too.
+
         Args:
             hidden_states: ``[B*N, L, query_dim]``, already normalised by the block's ``norm2``.
             encoder_hidden_states: the context's writer or reader.
@@ -63,9 +72,20 @@ class ImageSetAttention(nn.Module):
         """
         if attention_mask is not None:
             raise ValueError("image-set attention takes no mask: what an image may see is decided by its reader")
+        added = self._added(hidden_states, encoder_hidden_states.embedding)  # [B*N, L, query_dim] or None
+        if added is not None:
+            hidden_states = hidden_states + added
         if isinstance(encoder_hidden_states, ContextWriter):
             encoder_hidden_states.record(self.layer, *self.keys_values(hidden_states))  # each [B*N, L, heads, d]
-            return torch.zeros_like(hidden_states)  # [B*N, L, query_dim]
+            return torch.zeros_like(hidden_states) if added is None else added  # [B*N, L, query_dim]
         query = rearrange(self.to_q(hidden_states), "r l (h d) -> r l h d", h=self.heads)  # [B*T, L, heads, d]
         attended = encoder_hidden_states.attend(self.layer, query)  # [B*T, L, heads, d]
-        return self.to_out[0](rearrange(attended, "r l h d -> r l (h d)"))  # [B*T, L, query_dim]
+        result = self.to_out[0](rearrange(attended, "r l h d -> r l (h d)"))  # [B*T, L, query_dim]
+        return result if added is None else result + added
+
+    def _added(self, hidden_states: Tensor, embedding: Tensor | None) -> Tensor | None:
+        """E(c) of section 6.2 for every token, ``[R, L, query_dim]``; None where there is no condition at all."""
+        if self.to_condition is None or embedding is None:
+            return None
+        added = self.to_condition(embedding.to(hidden_states.dtype))  # [R, query_dim]
+        return added.unsqueeze(1).expand_as(hidden_states)

@@ -10,6 +10,7 @@ replaced, and what used to be the text is now the context of clean images:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from einops import rearrange
 from torch import Tensor, nn
 
+from m2m.model.conditions import ConditionConfig, ConditionEmbedder, kept, of_copies, projection
 from m2m.model.context import ContextCache, ContextReader
 from m2m.model.image_set_attention import ImageSetAttention
 from m2m.model.strict import StrictLoading
@@ -39,9 +41,11 @@ class M2MModel(StrictLoading, ModelMixin, ConfigMixin):
         null_context: what a dropped context is (guidance, equation 6). ``drop``: nothing is attended to, the result
             before ``to_out`` is zero. ``zeros``: the paper's words, zeroed latents or features are attended to.
         clean_timestep: timestep of the clean pass, fixed, so that keys and values can be kept.
+        condition: fields of ``ConditionConfig`` for a model of a fine-tuned task (section 6.2); None: a model without.
 
     Raises:
-        UserError: an unknown variant or null context, or a base U-Net whose blocks attend in another way.
+        UserError: an unknown variant or null context, a bad condition, or a base U-Net whose blocks attend in another
+            way.
     """
 
     _supports_gradient_checkpointing = True
@@ -55,12 +59,37 @@ class M2MModel(StrictLoading, ModelMixin, ConfigMixin):
         context_dim: int | None = None,
         null_context: str = "drop",
         clean_timestep: int = 0,
+        condition: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         _check(variant, context_dim, null_context)
         context_dims = list(unet_config["block_out_channels"]) if variant == "self" else context_dim
         self.unet = UNet2DConditionModel.from_config({**unet_config, "cross_attention_dim": context_dims})
         replace_text_attention(self.unet)
+        if condition is not None:
+            self._build_condition(ConditionConfig(**condition))
+
+    @property
+    def condition(self) -> ConditionConfig | None:
+        """What this model is told of every image beside its pixels; None for a model without a task."""
+        return None if self.config.condition is None else ConditionConfig(**self.config.condition)
+
+    def add_condition(self, condition: ConditionConfig, seed: int = 0) -> None:
+        """Gives a pre-trained model the embedders of a task, in place; its predictions stay the same, to the bit.
+
+        Raises UserError where it has a condition already.
+        """
+        if self.condition is not None:
+            raise UserError(f"this model has the condition '{self.condition.name}' already: start from one without")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._build_condition(condition)
+        self.register_to_config(condition=asdict(condition))
+
+    def condition_parameters(self) -> Iterator[nn.Parameter]:
+        """Everything that ``add_condition`` adds."""
+        marks = ("condition_embedder.", "context_embedder.", "context_projection.", ".to_condition.")
+        return (parameter for name, parameter in self.named_parameters() if any(mark in name for mark in marks))
 
     def image_set_attentions(self) -> Iterator[ImageSetAttention]:
         """All Image-Set Attention layers, in the U-Net's order."""
@@ -71,34 +100,41 @@ class M2MModel(StrictLoading, ModelMixin, ConfigMixin):
         return (parameter for layer in self.image_set_attentions() for parameter in layer.parameters())
 
     @apply_forward_hook
-    def write_context(self, context: Tensor, timesteps: Tensor | None = None) -> ContextCache:
-        """Keys and values of clean images, each of which sees only itself.
+    def write_context(
+        self, context: Tensor, timesteps: Tensor | None = None, conditions: Tensor | None = None
+    ) -> ContextCache:
+        """Keys and values of clean images, each of which sees only itself and its own condition.
 
         Args:
             context: latents ``[B, N, C, h, w]`` (Self) or vision tokens ``[B, N, S, D]`` (DINO). N may be 0.
             timesteps: ``[B, N]`` noise level of the context (Self; ``context_noise``); default ``clean_timestep``.
+            conditions: ``[B, N, dim]``, a row of NaN: that image has none; None: no image has one.
         """
         cache = ContextCache()
         if context.shape[1] == 0:
             return cache
         if self.config.variant == "dino":
+            context = self._with_condition(context, conditions)  # [B, N, S, D]
             for layer in self.image_set_attentions():
                 cache.keys[layer.layer], cache.values[layer.layer] = layer.keys_values(context)  # [B, N, S, heads, d]
             return cache
         if timesteps is None:
             timesteps = torch.full(context.shape[:2], self.config.clean_timestep, device=context.device)
         images = rearrange(context, "b n c h w -> (b n) c h w")
-        self.unet(
-            images,
-            timesteps.flatten(),
-            encoder_hidden_states=cache.writer(len(context)),
-        )
+        writer = cache.writer(len(context), self._embedding(conditions))
+        self.unet(images, timesteps.flatten(), encoder_hidden_states=writer)
         return cache
 
     @apply_forward_hook
-    def denoise(self, noisy: Tensor, timesteps: Tensor, reader: ContextReader) -> Tensor:
-        """The noisy pass: prediction for ``noisy`` ``[B, T, C, h, w]`` at ``timesteps`` ``[B, T]``, same shape."""
+    def denoise(
+        self, noisy: Tensor, timesteps: Tensor, reader: ContextReader, conditions: Tensor | None = None
+    ) -> Tensor:
+        """The noisy pass: prediction for ``noisy`` ``[B, T, C, h, w]`` at ``timesteps`` ``[B, T]``, same shape.
+
+        conditions: of these images, ``[B, T, dim]``, a row of NaN: that image has none; None: no image has one.
+        """
         images = rearrange(noisy, "b t c h w -> (b t) c h w")
+        reader = reader.conditioned(self._embedding(conditions))
         predicted = self.unet(images, timesteps.flatten(), encoder_hidden_states=reader).sample
         return rearrange(predicted, "(b t) c h w -> b t c h w", b=len(noisy))
 
@@ -109,6 +145,8 @@ class M2MModel(StrictLoading, ModelMixin, ConfigMixin):
         timesteps: Tensor,
         keep_context: Tensor,
         context_timesteps: Tensor | None = None,
+        conditions: Tensor | None = None,
+        keep_condition: Tensor | None = None,
     ) -> Tensor:
         """The training call (equation 5): clean pass, then noisy pass, in one call, as DDP and FSDP need it.
 
@@ -119,6 +157,8 @@ class M2MModel(StrictLoading, ModelMixin, ConfigMixin):
             timesteps: ``[B, N*K]``.
             keep_context: bool ``[B]``; False drops a set's whole context (classifier-free guidance).
             context_timesteps: ``[B, N]`` noise level of the context, Self only.
+            conditions: ``[B, N, dim]`` of the images, for a model with a condition.
+            keep_condition: bool ``[B]``; False drops a set's conditions, of its context and of its noisy images.
 
         Returns:
             The prediction (epsilon or v, as the scheduler says), ``[B, N*K, C, h, w]``.
@@ -130,9 +170,39 @@ class M2MModel(StrictLoading, ModelMixin, ConfigMixin):
             keep = [True] * len(keep)
         if context_timesteps is not None:
             context_timesteps = context_timesteps[:, :-1]  # [B, N-1]
-        cache = self.write_context(context[:, :-1], context_timesteps)  # [B, N-1, L, heads, d] per layer
-        reader = ContextReader.causal(cache, images, keep, draws=noisy.shape[1] // images)
-        return self.denoise(noisy, timesteps, reader)  # [B, N*K, C, h, w]
+        copies = noisy.shape[1] // images
+        of_context, of_noisy = None, None
+        if conditions is not None:
+            conditions = kept(conditions, keep_condition)  # [B, N, dim]
+            of_context, of_noisy = conditions[:, :-1], of_copies(conditions, copies)  # [B, N-1, dim], [B, N*K, dim]
+        cache = self.write_context(context[:, :-1], context_timesteps, of_context)  # [B, N-1, L, heads, d] per layer
+        reader = ContextReader.causal(cache, images, keep, draws=copies)
+        return self.denoise(noisy, timesteps, reader, of_noisy)  # [B, N*K, C, h, w]
+
+    def _build_condition(self, condition: ConditionConfig) -> None:
+        like = next(self.unet.parameters())
+        self.condition_embedder = ConditionEmbedder(condition).to(like)
+        for layer in self.image_set_attentions():
+            layer.add_condition(condition.width)
+            layer.to(like)
+        if self.config.variant == "dino":
+            self.context_embedder = ConditionEmbedder(condition).to(like)
+            self.context_projection = projection(condition.width, self.config.context_dim).to(like)
+
+    def _embedding(self, conditions: Tensor | None) -> Tensor | None:
+        """E(c_C) of section 6.2: ``[B, N, dim]`` -> ``[B*N, width]``. Raises UserError for a model without a task."""
+        if conditions is None:
+            return None
+        if self.condition is None:
+            raise UserError("conditions are given, but this model has no task that would read them")
+        return self.condition_embedder(conditions).flatten(0, 1)
+
+    def _with_condition(self, tokens: Tensor, conditions: Tensor | None) -> Tensor:
+        """M2M-DINO, section 6.2: v = v_0 + E_c(c), for every token of an image."""
+        if conditions is None:
+            return tokens
+        added = self.context_projection(self.context_embedder(conditions))  # [B, N, D]
+        return tokens + added.unsqueeze(2).to(tokens.dtype)
 
 
 def replace_text_attention(unet: UNet2DConditionModel) -> None:

@@ -1,0 +1,103 @@
+"""What a call of the pipeline may ask for: its arguments checked, each with what would be right."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import schedulers as diffusers_schedulers
+from PIL import Image
+
+from m2m.diffusion.noise import image_generator
+from m2m.types import UserError
+
+Picture = Image.Image | str
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How one image is sampled; see ``M2MPipeline.__call__``."""
+
+    steps: int
+    guidance_scale: float
+    guidance_interval: tuple[float, float]
+    eta: float
+    seed: int
+    set_ids: tuple[int | str, ...]
+    dtype: torch.dtype
+    condition_guidance_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Arguments of a call as they were given; see ``M2MPipeline.__call__``."""
+
+    num_images: int
+    steps: int
+    window: int | None
+    context_noise: int
+    output_type: str
+
+
+def check_wanted(wanted: Wanted, scheduler: Any, variant: str) -> None:
+    """Raise UserError for a number out of range, an unknown output type, or what this variant cannot do."""
+    if wanted.num_images < 1:
+        raise UserError(f"num_images is {wanted.num_images}: ask for 1 or more")
+    horizon = scheduler.config.num_train_timesteps
+    most = horizon - scheduler.config.get("steps_offset", 0)
+    if not 1 <= wanted.steps <= most:
+        raise UserError(f"num_inference_steps is {wanted.steps}: use 1 to {most}")
+    if wanted.window is not None and wanted.window < 1:
+        raise UserError(f"window is {wanted.window}: use 1 or more, or leave it out to see all images")
+    if not 0 <= wanted.context_noise < horizon:
+        raise UserError(f"context_noise is {wanted.context_noise}: use 0 (clean) to {horizon - 1}")
+    if wanted.context_noise and variant == "dino":
+        raise UserError("context_noise is for M2M-Self: the features of an M2M-DINO context have no timestep")
+    if wanted.output_type not in OUTPUT_TYPES:
+        raise UserError(f"output_type {wanted.output_type!r} is unknown: use one of {', '.join(OUTPUT_TYPES)}")
+
+
+def checked_interval(interval: Sequence[float]) -> tuple[float, float]:
+    """(lowest, highest) noise level of guidance. Raises UserError unless 0 <= lowest <= highest <= 1."""
+    lowest, highest = interval
+    if not 0 <= lowest <= highest <= 1:
+        raise UserError(f"guidance_interval is ({lowest:g}, {highest:g}): use 0 <= lowest <= highest <= 1")
+    return lowest, highest
+
+
+def scheduler_by_name(name: str, own: Any) -> Any:
+    """The diffusers scheduler of that class, with the config of the pipeline's own. Raises UserError."""
+    kind = getattr(diffusers_schedulers, name, None)
+    if not (inspect.isclass(kind) and hasattr(kind, "from_config")):
+        raise UserError(f"scheduler {name!r} is unknown: use a scheduler class of diffusers, e.g. DDIMScheduler")
+    made = kind.from_config(own.config)
+    if not hasattr(made, "alphas_cumprod"):
+        raise UserError(f"scheduler {name!r} has another noise schedule than the model: use e.g. DDIMScheduler")
+    return made
+
+
+def as_sets(images: Sequence[Any]) -> tuple[list[list[Picture]], bool]:
+    """One set, or several -> list of sets, and whether it was one."""
+    if isinstance(images, (str, Image.Image)):
+        raise UserError("images is a single picture: give a list of pictures, or a list of such lists")
+    nested = [isinstance(item, (list, tuple)) for item in images]
+    if nested and all(nested):
+        return [list(given) for given in images], False
+    if any(nested):
+        raise UserError("images mixes pictures and lists of pictures: give one list of pictures, or one list a set")
+    return [list(images)], True
+
+
+def step_arguments(scheduler: Any, index: int, config: SamplingConfig) -> dict[str, Any]:
+    """What ``scheduler.step`` of this class accepts beyond the usual: eta, and a generator for each set."""
+    accepted = inspect.signature(scheduler.step).parameters
+    arguments: dict[str, Any] = {}
+    if "eta" in accepted:
+        arguments["eta"] = config.eta
+    if "generator" in accepted:
+        arguments["generator"] = [image_generator(config.seed, f"{s}/steps", index) for s in config.set_ids]
+    return arguments
