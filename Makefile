@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 $(DEV_STAMP): $(STAMP)
-	$(PIP_INSTALL) -e '.[dev,train,data,eval]'
+	$(PIP_INSTALL) -e '.[dev,train,data,eval,nvs,steps]'
 	touch $@
 
 install: $(DEV_STAMP)

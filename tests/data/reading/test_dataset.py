@@ -264,3 +264,28 @@ def test_impossible_settings_are_named(config: dict[str, Any], said: str) -> Non
     """Drawing no image, or from an empty range, would end deep in numpy."""
     with pytest.raises(UserError, match=said):
         ReadConfig(**config)
+
+
+def test_a_run_of_neighbours_follows_from_seed_epoch_and_key(data: Path) -> None:
+    """Steps of a procedure that are skipped or turned round, or a start that is the first step for ever."""
+    config = ReadConfig(images=5, consecutive=True)
+    dataset, again = ImageSetDataset(data, config), ImageSetDataset(data, config)
+    draws = {(index, epoch): dataset.visit(index, epoch).numbers for index in range(SETS) for epoch in range(20)}
+    assert all(list(numbers) == list(range(numbers[0], numbers[0] + 5)) for numbers in draws.values())
+    assert {numbers[0] for numbers in draws.values()} == set(range(21)), "every start has its turn"
+    assert again.visit(4, 2).numbers == draws[4, 2]
+    other = ImageSetDataset(data, ReadConfig(images=5, consecutive=True, seed=1))
+    assert any(other.visit(index, 2).numbers != draws[index, 2] for index in range(4))
+    check_pictures(dataset.visit(4, 2))
+    check_pictures(dataset.visit(7, 11))
+
+
+def test_neighbours_of_all_images_and_of_a_part(data: Path, uneven: Path) -> None:
+    """A run beyond the end of what may be read, or one that takes an image for there which is not."""
+    assert ImageSetDataset(data, ReadConfig(consecutive=True))[3].numbers == tuple(range(25))
+    within = ImageSetDataset(data, ReadConfig(images=2, within=(4, 7), consecutive=True))
+    assert {within.visit(index, 0).numbers for index in range(SETS)} == {(4, 5), (5, 6)}
+    gaps = ImageSetDataset(uneven, ReadConfig(images=2, consecutive=True))
+    assert {gaps.visit(2, epoch).numbers for epoch in range(20)} == {(0, 3), (3, 6)}
+    with pytest.raises(UserError, match="'set002' has 3 images, 4 are wanted"):
+        ImageSetDataset(uneven, ReadConfig(images=4, consecutive=True))[2]

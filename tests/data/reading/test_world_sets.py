@@ -98,3 +98,10 @@ def test_one_call_opens_shards_and_worlds(tmp_path: Path) -> None:
     assert batch.epochs == (0, 0, 0, 1)
     with pytest.raises(UserError, match="does not exist"):
         open_sets(str(tmp_path / "nothing"), CONFIG)
+
+
+def test_a_run_of_neighbours_is_drawn_of_the_world_too() -> None:
+    """A draw that takes a list for granted, where the world has a range of numbers."""
+    data = WorldSets(SPEC, ReadConfig(images=3, size=16, consecutive=True))
+    drawn = [data.visit(index, 0).numbers for index in range(6)]
+    assert all(numbers == tuple(range(numbers[0], numbers[0] + 3)) for numbers in drawn) and len(set(drawn)) > 3

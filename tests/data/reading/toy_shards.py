@@ -43,8 +43,18 @@ def png(picture: Picture) -> bytes:
     return content.getvalue()
 
 
+def toy_conditions(key: str, count: int) -> dict[str, Any]:
+    """What META says of the images of a set: a row of three numbers each, the set's, the image's, and 0.5."""
+    return {"name": "toy", "values": [[int(key[3:]), number, 0.5] for number in range(count)]}
+
+
 def write_shard(
-    folder: Path, index: int, images: tuple[int, int], sets: Numbers, sizes: Mapping[str, tuple[int, int]] | None = None
+    folder: Path,
+    index: int,
+    images: tuple[int, int],
+    sets: Numbers,
+    sizes: Mapping[str, tuple[int, int]] | None = None,
+    conditions: Mapping[str, Any] | None = None,
 ) -> str:
     """One shard with those of the sets' images that lie in the range; a unit a set. Returns its name."""
     pictures: dict[str, dict[int, Picture]] = {}
@@ -53,17 +63,22 @@ def write_shard(
         pictures[key] = {number: toy_picture(key, number) for number in here}
         if here and sizes and key in sizes:  # the last picture alone has that size, so that the set is uneven
             pictures[key][here[-1]] = toy_picture(key, here[-1], sizes[key])
-    return _write_pictures(folder, index, images, pictures)
+    return _write_pictures(folder, index, images, pictures, conditions)
 
 
 def _write_pictures(
-    folder: Path, index: int, images: tuple[int, int], sets: Mapping[str, Mapping[int, Picture]]
+    folder: Path,
+    index: int,
+    images: tuple[int, int],
+    sets: Mapping[str, Mapping[int, Picture]],
+    conditions: Mapping[str, Any] | None = None,
 ) -> str:
     name = shard_name(index, images)
     with ShardWriter.open(folder, name, index, images, units=len(sets)) as writer:
         for key, pictures in sets.items():
             entries = [(f"{key}.{number:03d}.png", png(picture)) for number, picture in pictures.items()]
             meta = {"key": key, "caption": f"caption of {key}", "images": list(images)}
+            meta |= {"conditions": conditions[key]} if conditions and key in conditions else {}
             writer.append([*entries, (f"{key}.json", json.dumps(meta).encode())])
         writer.finish()
     return name
@@ -85,9 +100,13 @@ def write_folder(
     slices: Sequence[tuple[int, int]] = ((0, 25),),
     complete: bool = True,
     sizes: Mapping[str, tuple[int, int]] | None = None,
+    conditions: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Path:
-    """A folder of shards with a manifest; later slices leave out the sets without such images, as the factory does."""
+    """A folder of shards with a manifest; later slices leave out the sets without such images, as the factory does.
+
+    conditions: of some sets, what their META says of the images (`toy_conditions`, or something that is wrong).
+    """
     folder.mkdir(parents=True)
     names = list(sets)
     shards = -(-len(names) // per_shard)
@@ -96,7 +115,7 @@ def write_folder(
         part = {key: sets[key] for key in names[index * per_shard : (index + 1) * per_shard]}
         for images in slices:
             here = {key: n for key, n in part.items() if images[0] == 0 or any(number >= images[0] for number in n)}
-            written.append(write_shard(folder, index, images, here, sizes))
+            written.append(write_shard(folder, index, images, here, sizes, conditions))
     write_toy_manifest(folder, written, complete, sets=len(names), sets_per_shard=per_shard, **settings)
     return folder
 

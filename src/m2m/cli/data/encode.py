@@ -82,14 +82,14 @@ def data_encode(
 def _autoencoder(model: str | None, autoencoder: Path | None) -> tuple[Path, int | None]:
     """The folder of the autoencoder, and the size of image that its model is made for, if there is a model."""
     from m2m.cli.data.set_encoder import model_image_size
-    from m2m.cli.models import find_model
+    from m2m.model_folder import find_model
 
     if (model is None) == (autoencoder is None):
         raise UserError("give either --model, whose autoencoder encodes, or --autoencoder, the folder of one")
     if autoencoder is not None:
         return autoencoder, None
     found = find_model(str(model))
-    return found.path / "vae", model_image_size(found.path)
+    return found.part("vae"), model_image_size(found)
 
 
 def _stored_size(source: ShardFolder) -> int:

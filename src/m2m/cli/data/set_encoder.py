@@ -17,6 +17,7 @@ from m2m.cli.parts import load_autoencoder, vision_identity, weights_hash
 from m2m.data.factory.encode import Arrays
 from m2m.data.reading.shard_files import ShardFolder
 from m2m.data.reading.stored_set import ENCODERS, StoredSet
+from m2m.model_folder import ModelFolder
 from m2m.training.encoding import SetEncoder
 from m2m.types import UserError
 
@@ -90,16 +91,17 @@ class TorchSetEncoder:
         return nn.Module.to(module, self._device, DTYPES[dtype])
 
 
-def model_image_size(folder: Path) -> int:
+def model_image_size(model: ModelFolder) -> int:
     """Pixels of a side that a saved pipeline (ours or Stable Diffusion's) was made for. Raises UserError."""
-    for path, block in ((folder / "model" / "config.json", "unet_config"), (folder / "unet" / "config.json", None)):
+    for part, block in (("model", "unet_config"), ("unet", None)):
+        path = model.part(part) / "config.json"
         if path.is_file():
             config = read_json(path)
             sample_size = (config.get(block) or {} if block else config).get("sample_size")
-            widths = read_json(folder / "vae" / "config.json").get("block_out_channels")
+            widths = read_json(model.part("vae") / "config.json").get("block_out_channels")
             if isinstance(sample_size, int) and widths:
                 return int(sample_size * 2 ** (len(widths) - 1))
-    raise UserError(f"'{folder}' does not say the size of its images; give --size")
+    raise UserError(f"'{model.name}' does not say the size of its images; give --size")
 
 
 def first_picture_size(source: ShardFolder) -> int:

@@ -3,7 +3,7 @@
     dataset = ImageSetDataset("shards/train", ReadConfig(images=5, seed=0))
     order = dataset.order(OrderConfig(batch_sets=64, rank=rank, ranks=ranks), start=Cursor.from_json(saved))
     for batch in DataLoader(dataset, sampler=order, batch_size=None, num_workers=4):
-        ...  # batch.images, .latents, .features; save batch.cursor.as_json() with the checkpoint
+        ...  # batch.images, .latents, .features, .conditions; save batch.cursor.as_json() with the checkpoint
 
 Which images of a set are drawn follows from (seed, epoch, key of the set) alone: no rank, worker or resume changes it.
 """
@@ -15,7 +15,7 @@ import json
 import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,8 @@ class ReadConfig:
         within: draw from images a .. b - 1 only, (0, 5): the first five; slices without any of them stay closed.
         seed: draws the images, with the epoch and the set's key.
         ordered: hand the images out by ascending number; else in the order drawn.
+        consecutive: draw N neighbours, of which the first is drawn, by ascending number: a part of a procedure. Images
+            that a set lacks have no place in it.
         size: pictures become their middle square, resized to this side; None: as stored. Latents are of one size.
         too_few: what a set with fewer than N images is: "error", or "skip" to leave it out.
     """
@@ -49,6 +51,7 @@ class ReadConfig:
     within: tuple[int, int] | None = None
     seed: int = 0
     ordered: bool = False
+    consecutive: bool = False
     size: int | None = None
     too_few: str = "error"
 
@@ -71,8 +74,12 @@ class ReadConfig:
                 "out (too_few='skip')"
             )
         seed = hashlib.blake2b(f"{self.seed}/{epoch}/{key}".encode(), digest_size=8).digest()
-        order = np.random.default_rng(int.from_bytes(seed, "big")).permutation(numbers)
-        drawn = order[: self.images].tolist()
+        generator = np.random.default_rng(int.from_bytes(seed, "big"))
+        if self.consecutive:
+            images = self.images or len(numbers)
+            start = int(generator.integers(len(numbers) - images + 1))
+            return tuple(sorted(numbers)[start : start + images])
+        drawn = generator.permutation(numbers)[: self.images].tolist()
         return tuple(sorted(drawn) if self.ordered else drawn)
 
 
@@ -132,10 +139,10 @@ class ImageSetDataset(SetData):
         number = self._group_of(index)
         stored = self._opened(number).stored(index - self._groups[number].start)
         numbers = self.config.draw(stored.numbers, epoch, stored.key, stored.where)
+        read = ImageSet(stored.key, stored.caption, numbers, conditions=stored.conditions(numbers))
         if stored.encoded:
-            latents, features = stored.array(LATENTS, numbers), stored.array(FEATURES, numbers)
-            return ImageSet(stored.key, stored.caption, numbers, latents=latents, features=features)
-        return ImageSet(stored.key, stored.caption, numbers, images=stored.pictures(numbers, self.config.size))
+            return replace(read, latents=stored.array(LATENTS, numbers), features=stored.array(FEATURES, numbers))
+        return replace(read, images=stored.pictures(numbers, self.config.size))
 
     def order(self, config: OrderConfig, start: Cursor | None = None) -> SetOrder:
         """The sampler over these sets, from a cursor on."""

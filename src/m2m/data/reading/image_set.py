@@ -14,7 +14,7 @@ from torch import Tensor
 from m2m.data.reading.order import Cursor
 from m2m.types import UserError
 
-ARRAYS = ("images", "latents", "features")
+ARRAYS = ("images", "latents", "features", "conditions")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class ImageSet:
 
     key: the set's name; caption: empty where it has none; numbers: which of its images these are, in the order drawn.
     images: uint8 [N, H, W, 3]. latents: float16 [N, C, h, w], scaled as the U-Net sees them. features: float16
-    [N, S, D], a vision encoder's tokens. What the shards do not hold is None.
+    [N, S, D], a vision encoder's tokens. conditions: float32 [N, D], what the set's META says of each image, its
+    camera for instance. What the shards do not hold is None.
     """
 
     key: str
@@ -32,11 +33,13 @@ class ImageSet:
     images: NDArray[np.uint8] | None = None
     latents: NDArray[np.float16] | None = None
     features: NDArray[np.float16] | None = None
+    conditions: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
 class ImageSetBatch:
-    """Sets of equal shape. images: uint8 [B, N, H, W, 3]; latents: [B, N, C, h, w] and features: [B, N, S, D], float16.
+    """Sets of equal shape. images: uint8 [B, N, H, W, 3]; latents: [B, N, C, h, w] and features: [B, N, S, D], float16;
+    conditions: float32 [B, N, D].
 
     numbers: int64 [B, N]. epochs: the epoch in which each set was visited; with its key it says what was drawn of it.
     cursor: where to go on behind this batch; None outside of an order.
@@ -50,6 +53,7 @@ class ImageSetBatch:
     latents: Tensor | None
     features: Tensor | None
     cursor: Cursor | None = None
+    conditions: Tensor | None = None
 
     def pin_memory(self) -> ImageSetBatch:
         """For `DataLoader(pin_memory=True)`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from m2m.types import UserError
 META, LATENTS, FEATURES = "json", "latents.npy", "features.npy"
 ENCODED = "encoded"  # in META of a set of latents: {"numbers": which images the rows of the arrays are, ...}
 ENCODERS = "encoders"  # in the settings of a folder of latents: what made them
+CONDITIONS = "conditions"  # in META: {"name": "camera", "values": [a row of numbers for image 0, for image 1, ...]}
 EVERY = (0, 1 << 62)  # images a .. b - 1: all of them
 
 
@@ -97,6 +99,19 @@ class StoredSet:
                 opened[part.where] = _open_rows(part, suffix)
         return np.stack([opened[self._of[number].where][self._of[number].places[number]] for number in numbers])
 
+    def conditions(self, numbers: Sequence[int]) -> NDArray[np.float32] | None:
+        """The rows [N, D] that META holds for these images; None where it holds none. Raises ShardError for others."""
+        if CONDITIONS not in self.meta:
+            return None
+        where = f"{self.where}, entry {META}: its conditions"
+        stored = self.meta[CONDITIONS]
+        rows = stored.get("values") if isinstance(stored, dict) else None
+        if not isinstance(rows, list) or not all(_is_row(row, rows[0]) for row in rows):
+            raise ShardError(f"{where} are not 'values', a list with equally many finite numbers for each image")
+        if missing := [number for number in numbers if number >= len(rows)]:
+            raise ShardError(f"{where} have {len(rows)} rows, and none for image {missing[0]}")
+        return np.array([rows[number] for number in numbers], dtype=np.float32)
+
     def _check_one_size(self, sizes: Sequence[tuple[int, int]]) -> None:
         different = sorted(set(sizes))
         if len(different) > 1:
@@ -140,6 +155,13 @@ def _image_places(suffixes: Iterable[str], meta: bytes, where: str) -> dict[int,
     if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
         raise ShardError(f"{where}, entry {META} does not say the numbers of the images that its latents are of")
     return {number: row for row, number in enumerate(numbers)}
+
+
+def _is_row(row: Any, first: Any) -> bool:
+    """Whether it is a list of finite numbers, as long as the first row."""
+    if not isinstance(row, list) or not row or len(row) != len(first):
+        return False
+    return all(type(value) in (int, float) and math.isfinite(value) for value in row)
 
 
 def _open_rows(part: SetSlice, suffix: str) -> NDArray[np.float16]:
