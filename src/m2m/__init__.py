@@ -1,7 +1,7 @@
 """Many-to-many image generation: a few images in, as many further images that share their content and style out.
 
-    from m2m import M2MPipeline
-    pipe = M2MPipeline.from_pretrained("path/to/model")
+    from m2m import load_pipeline
+    pipe = load_pipeline("tiny-self")  # or a folder, or a hub id
     images = pipe(given_images, num_images=4, seed=0).images
 
 The names below are loaded when they are first asked for: `import m2m` alone, and with it `m2m --help`, loads no torch.
@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from m2m.loading import load_pipeline
     from m2m.model.autoencoder import TinyAutoencoder
     from m2m.model.unet import M2MModel
     from m2m.pipeline import M2MPipeline
@@ -26,9 +27,10 @@ _HOMES = {
     "M2MPipeline": "m2m.pipeline",
     "TinyAutoencoder": "m2m.model.autoencoder",
     "UserError": "m2m.types",
+    "load_pipeline": "m2m.loading",
 }
 
-__all__ = ["M2MModel", "M2MPipeline", "TinyAutoencoder", "UserError", "__version__"]
+__all__ = ["M2MModel", "M2MPipeline", "TinyAutoencoder", "UserError", "__version__", "load_pipeline"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +12,11 @@ import pytest
 from PIL import Image
 
 from m2m.cli.main import main
-from m2m.cli.models import find_model
 from m2m.cli.result_folder import check_out
+from m2m.model_folder import find_model
 from m2m.types import UserError
-from tests.cli.running import environment, one_error_line, run_m2m
+from tests.cli.running import one_error_line, run_m2m
+from tests.cli.sampling import images_in, save_task_model, stop_while_sampling
 from tests.tiny import pictures, tiny_pipeline
 
 
@@ -40,10 +39,6 @@ def given(tmp_path: Path) -> list[str]:
 
 def generate(model: Path, out: Path, given: list[str], *more: str) -> int:
     return main(["generate", *given, "--model", str(model), "--out", str(out), "-n", "2", "--steps", "2", *more])
-
-
-def images_in(folder: Path) -> np.ndarray:
-    return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("[0-9]*.png"))])
 
 
 def test_a_whole_run_from_the_shell(model: Path, given: list[str], tmp_path: Path) -> None:
@@ -194,6 +189,15 @@ def test_broken_weights_are_one_line(
     assert message.startswith(f"m2m: model '{broken}' cannot be loaded") and message.count("\n") == 1
 
 
+def test_a_model_of_views_needs_cameras(given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The pipeline's own line speaks of an argument that no option of this command gives."""
+    model = save_task_model(tmp_path / "views", "camera")
+    assert generate(model, tmp_path / "out", given) == 2
+    message = capsys.readouterr().err
+    assert "must be told the camera of every image: use m2m views IMG --cameras" in message
+    assert message.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
 def test_a_hub_id_without_a_network_is_one_line(tmp_path: Path) -> None:
     """The hub's client has a dozen exceptions of its own."""
     with pytest.raises(UserError) as caught:
@@ -206,23 +210,8 @@ def test_a_signal_in_the_middle_of_sampling_ends_cleanly(
     model: Path, given: list[str], tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     """Ctrl-C or a job's time limit: the shell's exit code, no traceback, nothing half-written left behind."""
-    command = [sys.executable, "-m", "m2m", "generate", *given, "--model", str(model), "--out", str(tmp_path / "out")]
-    process = subprocess.Popen(
-        [*command, "-n", "1000", "--steps", "500"],
-        stderr=subprocess.PIPE,
-        env=environment() | {"FORCE_COLOR": "1"},  # shows the progress bar although stderr is no terminal
-        # A job in the background (nohup, some CI) ignores SIGINT, and its children would inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert process.stderr is not None
-    shown = b""
-    while b"image 1 of 1000" not in shown:
-        piece = process.stderr.read1()
-        assert piece, shown.decode()
-        shown += piece
-    process.send_signal(number)
-    _, rest = process.communicate(timeout=60)
-    shown += rest
-    assert process.returncode == code
-    assert b"Traceback" not in shown
+    command = ("generate", *given, "--model", model, "--out", tmp_path / "out", "-n", "1000", "--steps", "500")
+    found, shown = stop_while_sampling(number, *command)
+    assert found == code
+    assert "Traceback" not in shown
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))

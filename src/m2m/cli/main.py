@@ -38,9 +38,12 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command("generate", "m2m.cli.generate:generate", "Make further images that go with the given ones."),
+    Command("views", "m2m.cli.views:views", "Show an object from other cameras."),
+    Command("continue", "m2m.cli.continue_steps:continue_steps", "Make the next steps of a visual procedure."),
     Command("eval", "m2m.cli.evaluate:evaluate", "Score a model by the paper's protocols."),
     Command("init", "m2m.cli.init:init", "Turn a Stable Diffusion folder into a model of ours."),
     Command("train", "m2m.cli.train:train", "Train a many-to-many model on image sets."),
+    Command("derive", "m2m.cli.derive:derive", "Keep of a fine-tuned model only what its base lacks."),
     Command("train-autoencoder", "m2m.cli.train_autoencoder:train_autoencoder", "Train the tiny autoencoder."),
     Command("train-probe", "m2m.cli.train_probe:train_probe", "Train the classifier that judges images."),
     Command("data captions", "m2m.cli.data.captions:data_captions", "Filter captions, and split them, for image sets."),
@@ -52,6 +55,15 @@ COMMANDS = (
     Command("data plan", "m2m.cli.data.plan:data_plan", "Say what a data set costs before it is made."),
     Command("data folder", "m2m.cli.data.folder:data_folder", "Make sub-folders of pictures image sets."),
     Command("data coco", "m2m.cli.data.coco:data_coco", "Make sets of COCO images that share a category."),
+    Command(
+        "data objaverse", "m2m.cli.data.objaverse:data_objaverse", "Make sets of views of 3D objects, with cameras."
+    ),
+    Command("data objects", "m2m.cli.data.objects:data_objects", "Render the miniature of such views: 1,000 objects."),
+    Command("data steps", "m2m.cli.data.steps:data_steps", "Make folders of ordered pictures visual procedures."),
+    Command("data vgsi", "m2m.cli.data.vgsi:data_vgsi", "Make procedures of the wikiHow articles of VGSI."),
+    Command(
+        "data drawings", "m2m.cli.data.drawings:data_drawings", "Draw the miniature of procedures: emoji, part by part."
+    ),
     Command("bench sampling", "m2m.cli.bench_sampling:bench_sampling", "What an image costs, beside text to image."),
 )
 SUMMARY = "A few images in, as many further images that share their content and style out."

@@ -1,4 +1,6 @@
-"""The folder that `m2m generate` leaves: 000.png, 001.png, ..., grid.png and generation.json, whole or not at all."""
+"""The folder that a command leaves which makes images, whole or not at all: 000.png, 001.png, ..., grid.png,
+generation.json, and of views a turnaround.gif.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +9,30 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from m2m.checkpoint import atomic_folder
+from m2m.data.animation import write_gif
 from m2m.data.grids import given_and_generated
 from m2m.data.pictures import to_square
 from m2m.types import UserError
 
 RECORD = "generation.json"
 GRID = "grid.png"
-OWN_FILES = re.compile(r"\d{3,}\.png|grid\.png|generation\.json")
+TURNAROUND = "turnaround.gif"
+OWN_FILES = re.compile(r"\d{3,}\.png|grid\.png|turnaround\.gif|generation\.json")
 # Pixels of a cell of the sheet: 64-pixel pictures are enlarged to it, larger ones stay as they are.
 GRID_CELL = 128
+GIF_SIDE = 256
+
+
+class Turnaround(NamedTuple):
+    """An animation of the generated images: how long one round takes, and whether it begins with the given ones."""
+
+    milliseconds: int
+    with_given: bool
 
 
 def check_out(out: Path, overwrite: bool) -> None:
@@ -49,7 +61,11 @@ def _check_can_be_made(out: Path) -> None:
 
 
 def write_result(
-    out: Path, given: Sequence[Image.Image], generated: Sequence[Image.Image], record: dict[str, Any]
+    out: Path,
+    given: Sequence[Image.Image],
+    generated: Sequence[Image.Image],
+    record: dict[str, Any],
+    turnaround: Turnaround | None = None,
 ) -> None:
     """Write the whole folder, or nothing. The sheet shows the given images as the model saw them: square, at its size.
 
@@ -64,6 +80,9 @@ def write_result(
             for number, image in enumerate(generated):
                 image.save(folder / f"{number:03d}.png")
             sheet.save(folder / GRID)
+            if turnaround is not None:
+                frames = [*seen, *generated] if turnaround.with_given else generated
+                write_gif(frames, folder / TURNAROUND, turnaround.milliseconds // len(frames), side=GIF_SIDE)
             (folder / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"--out '{out}' cannot be written: {error.strerror or error}") from error
