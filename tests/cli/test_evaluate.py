@@ -13,6 +13,8 @@ import pytest
 from m2m.cli.main import main
 from m2m.evaluation.report.write import read_report
 from tests.cli.running import environment, run_m2m
+from tests.evaluation.protocols.task_evaluation import task_pipeline
+from tests.evaluation.tasks.figures import objects, procedures
 from tests.tiny import tiny_pipeline
 
 SMALL = ("--sets", "2", "--generated", "2", "--given", "2", "--steps", "1", "--extractor", "colour", "--batch", "1")
@@ -109,6 +111,8 @@ def test_a_folder_of_another_evaluation_is_refused(finished: Path, model: Path, 
         (["--data", "nowhere"], "nowhere"),
         (["--images", "nowhere"], "nowhere"),
         (["--probe", "nowhere"], "nowhere"),
+        (["--protocol", "novel-view"], "--data SHARDS"),
+        (["--protocol", "visual-procedure"], "m2m data steps"),
     ],
 )
 def test_bad_input_is_told_in_one_line(
@@ -125,3 +129,21 @@ def test_nothing_to_evaluate_is_told(tmp_path: Path) -> None:
     """Floors alone would pass for an evaluation."""
     done = run_m2m("eval", "--out", tmp_path / "out")
     assert done.returncode == 2 and "--model" in done.stderr
+
+
+@pytest.mark.parametrize(("protocol", "task"), [("novel-view", "novel_view"), ("visual-procedure", "visual_procedure")])
+def test_a_task_has_its_protocol(protocol: str, task: str, tmp_path: Path) -> None:
+    """Guards against options that stop at the command line: scales, data of a task, how many images are made."""
+    task_pipeline(task).save_pretrained(tmp_path / "model")
+    make = objects if protocol == "novel-view" else procedures
+    make(tmp_path / "shards", **({"views": 4} if protocol == "novel-view" else {"lengths": [3, 4]}))
+    small = ("--sets", "2", "--steps", "1", "--given", "1", "--generated", "2", "--condition-guidance", "3")
+    asked = ["eval", "--protocol", protocol, "--model", str(tmp_path / "model"), "--data", str(tmp_path / "shards")]
+    out = tmp_path / "out"
+    assert main([*asked, "--out", str(out), *small, "--extractor", "gram"]) == 0
+    result = read_report(out)
+    assert result.protocol == protocol and result.settings["condition_guidance"] == 3
+    assert result.settings["task"] == task and "condition dropped" in " ".join(row.name for row in result.rows)
+    requests = [json.loads(path.read_text()) for path in (out / "images").glob("*/request.json")]
+    assert {own["condition_guidance"] for own in requests} == {0.0, 3.0}
+    assert (out / "report.html").is_file()

@@ -16,7 +16,13 @@ def never() -> NoReturn:
 
 @pytest.mark.parametrize(
     ("text", "size", "policy"),
-    [("all", None, "sliding"), ("4", 4, "sliding"), ("anchor:6", 6, "anchor"), ("sliding:3", 3, "sliding")],
+    [
+        ("all", None, "sliding"),
+        ("4", 4, "sliding"),
+        ("anchor:6", 6, "anchor"),
+        ("sliding:3", 3, "sliding"),
+        ("nearest:4", 4, "nearest"),
+    ],
 )
 def test_windows_are_read_and_written_alike(text: str, size: int | None, policy: str) -> None:
     """A window that prints as another would file two candidates' images in one folder."""

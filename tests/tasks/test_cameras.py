@@ -12,39 +12,50 @@ from m2m.data.cameras import camera_positions, look_at_origin
 from m2m.tasks.cameras import generation_order, orbit, parse_cameras, relative_cameras
 from m2m.types import UserError
 
-IDENTITY = np.eye(3, 4).ravel()
-
-
 def some_cameras(count: int, seed: int = 0) -> np.ndarray:
     generator = np.random.default_rng(seed)
     return look_at_origin(generator.uniform(0, 360, count), generator.uniform(-60, 60, count), generator.uniform(1, 3))
 
 
 def turned(cameras: np.ndarray, angle: float) -> np.ndarray:
-    """The same cameras where the world is turned about a slanted axis."""
-    axis = np.array([0.6, 0.0, 0.8])
-    cross = np.cross(np.eye(3), axis)
-    world = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    """The same cameras where the world is turned about its vertical axis."""
+    cosine, sine = np.cos(angle), np.sin(angle)
+    world = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
     return np.concatenate([cameras[..., :3] @ world, cameras[..., 3:]], axis=-1)
 
 
-def test_the_first_camera_and_those_equal_to_it_are_the_identity() -> None:
-    """Bug: E_0^-1 E_i, or a translation that is not taken along."""
-    cameras = some_cameras(3)[[0, 1, 0]]
-    told = relative_cameras(cameras)
+def test_azimuth_is_counted_from_the_first_camera_and_elevation_from_the_ground() -> None:
+    """Bug: turned the wrong way, or another camera's azimuth taken, or the first one's elevation lost."""
+    told = relative_cameras(look_at_origin([70, 100, 60], [20, -5, 40], 2.0))
     assert told.shape == (3, 12) and told.dtype == np.float32
-    np.testing.assert_allclose(told[[0, 2]], [IDENTITY, IDENTITY], atol=1e-6)
-    assert np.abs(told[1] - IDENTITY).max() > 0.1
+    wanted = look_at_origin([0, 30, -10], [20, -5, 40], 1.0)
+    np.testing.assert_allclose(told.reshape(3, 3, 4), wanted, atol=1e-5)
 
 
-def test_relative_cameras_take_a_point_from_the_first_camera_to_the_others() -> None:
-    """Bug: the product in the wrong order, which the identity alone does not show."""
+def test_a_point_of_the_object_is_seen_where_it_was() -> None:
+    """Bug: matrices that are cameras no more, which two equal numbers do not show."""
     cameras = some_cameras(4)
-    point, distance = np.array([0.1, -0.2, 0.3]), np.linalg.norm(cameras[0, :, 3])
-    seen = cameras[..., :3] @ point + cameras[..., 3]
     told = relative_cameras(cameras).reshape(4, 3, 4)
-    expected = (told[..., :3] @ (seen[0] / distance) + told[..., 3]) * distance
-    np.testing.assert_allclose(expected, seen, atol=1e-5)
+    point, distance = np.array([0.1, -0.2, 0.3]), np.linalg.norm(cameras[0, :, 3])
+    centre = camera_positions(cameras[:1])[0]
+    angle = np.arctan2(centre[1], centre[0])
+    world = np.array([[np.cos(angle), np.sin(angle), 0], [-np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    seen = cameras[..., :3] @ point + cameras[..., 3]
+    np.testing.assert_allclose(told[..., :3] @ (world @ point) + told[..., 3] * distance, seen, atol=1e-5)
+
+
+def test_a_camera_straight_above_has_an_azimuth_too() -> None:
+    """Bug: a division by zero; or a jump, where a camera that nearly stands above counts from somewhere else."""
+    above, nearly = (np.array([look_down(70, elevation)]) for elevation in (90, 89.9))
+    np.testing.assert_allclose(relative_cameras(above), relative_cameras(nearly), atol=5e-3)
+
+
+def look_down(azimuth: float, elevation: float) -> np.ndarray:
+    """A camera at distance 1, also straight above, where `look_at_origin` does not go."""
+    a, e = np.radians([azimuth, elevation])
+    back = np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)])
+    right = np.array([-np.sin(a), np.cos(a), 0])
+    return np.concatenate([np.stack([right, np.cross(back, right), back]), [[0], [0], [-1]]], axis=1)
 
 
 def test_neither_the_unit_of_length_nor_a_turned_world_matters() -> None:
@@ -60,7 +71,7 @@ def test_the_scale_does_not_follow_the_views_that_are_asked_for() -> None:
     cameras = some_cameras(5)
     assert np.array_equal(relative_cameras(cameras)[:2], relative_cameras(cameras[:2]))
     nearer = look_at_origin([0, 0], 20, [2, 1])
-    np.testing.assert_allclose(relative_cameras(nearer)[1, 3::4], [0, 0, 0.5], atol=1e-6)
+    np.testing.assert_allclose(relative_cameras(nearer)[1, 3::4], [0, 0, -0.5], atol=1e-6)
 
 
 def test_rows_of_twelve_and_batches_are_read_as_matrices_are() -> None:

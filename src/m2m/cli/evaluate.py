@@ -9,8 +9,6 @@ import typer
 
 from m2m.devices import checked_device
 
-EXTRACTORS = "efficientnet-lite0,colour,gram"
-
 
 def evaluate(
     out: Annotated[Path, typer.Option(help="Folder of the images, the features and the report.")],
@@ -21,20 +19,32 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option(metavar="SHARDS", help="Shards of pictures, or world:...  [default: the protocol's]")
     ] = None,
-    protocol: Annotated[str, typer.Option(help="table1, context-length, real, long or content-style.")] = "table1",
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="table1, context-length, real, long, content-style; of a task: novel-view, visual-procedure."
+        ),
+    ] = "table1",
     sets: Annotated[int, typer.Option(min=1, help="How many sets, drawn by --seed.")] = 300,
-    given: Annotated[int | None, typer.Option(min=1, help="Given images of a set.  [default: 4]")] = None,
+    given: Annotated[int | None, typer.Option(min=1, help="Given images of a set.  [default: the protocol's]")] = None,
     generated: Annotated[
         int | None, typer.Option(min=1, help="Images made of a set.  [default: the protocol's]")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps of each image.")] = 50,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale.  [default: the model's own]")] = None,
+    condition_guidance: Annotated[
+        float | None, typer.Option(help="Guidance scale of a task's condition.  [default: the model's own]")
+    ] = None,
     window: Annotated[
-        str, typer.Option(metavar="W[,W...]", help="Images an image sees: all, 4, anchor:6; each makes a row.")
+        str, typer.Option(metavar="W[,W...]", help="Images an image sees: all, 4, anchor:6, nearest:4; each a row.")
     ] = "all",
     extractor: Annotated[
-        str, typer.Option(metavar="NAME[,NAME...]", help="inception, clip:ViT-B/32, dinov2:giant, ... (see docs).")
-    ] = EXTRACTORS,
+        str | None,
+        typer.Option(
+            metavar="NAME[,NAME...]",
+            help="inception, clip:ViT-B/32, dinov2:giant, ... (see docs).  [default: the protocol's]",
+        ),
+    ] = None,
     probe: Annotated[
         str, typer.Option(help="Truth probe for captions of the tiny world; none: without.")
     ] = "probe-mini",
@@ -52,6 +62,9 @@ def evaluate(
 
     Example:
       m2m eval --model runs/mine/model --data shards/test --extractor inception,clip:ViT-B/32 --out out/mine
+
+    Example:
+      m2m eval --protocol novel-view --model runs/views/model --data objects/test --sets 50 --out out/views
     """
     from m2m.cli.evaluation_run import Asked, run
 
@@ -67,7 +80,8 @@ def evaluate(
         steps=steps,
         guidance=guidance,
         windows=window,
-        extractors=tuple(extractor.split(",")),
+        condition_guidance=condition_guidance,
+        extractors=None if extractor is None else tuple(extractor.split(",")),
         probe=probe,
         batch=batch,
         seed=seed,

@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from m2m.evaluation.candidates import Candidate
     from m2m.evaluation.generation import GenerateConfig
     from m2m.evaluation.protocols.protocol import Origin, Protocol
-    from m2m.evaluation.scoring import Scorer
+    from m2m.evaluation.scoring import SourceScorer
     from m2m.evaluation.sets import EvaluationSets
     from m2m.evaluation.truth.truth import Truth
+    from m2m.evaluation.workshop import Workshop
     from m2m.pipeline import M2MPipeline
 
 Progress = Callable[[int, int], None]
@@ -43,8 +44,9 @@ class Asked:
     generated: int | None
     steps: int
     guidance: float | None
+    condition_guidance: float | None
     windows: str
-    extractors: tuple[str, ...]
+    extractors: tuple[str, ...] | None
     probe: str
     batch: int
     seed: int
@@ -62,6 +64,8 @@ def run(asked: Asked) -> None:
     from m2m.signals import stop_signals
 
     protocol = find_protocol(asked.protocol)
+    if asked.extractors is None:
+        asked = replace(asked, extractors=protocol.extractors)
     candidates = candidates_asked(asked)
     sets = sets_asked(asked, protocol, candidates)
     state: Any = PartialState(cpu=asked.device == "cpu")
@@ -69,7 +73,7 @@ def run(asked: Asked) -> None:
         share = (state.process_index, state.num_processes)
         work = Work(share, lines if state.is_main_process else _silent, lambda: bool(received), state.wait_for_everyone)
         workshop = Workshop(asked.out, sets, candidates, generation_asked(asked, protocol), work)
-        scorer = scorer_asked(asked, sets)
+        scorer = scorer_asked(asked, protocol, workshop)
         try:
             sources = protocol.sources(workshop)
             scorer.extract([own for row in sources.values() for own in row], work)
@@ -111,16 +115,24 @@ def sets_asked(asked: Asked, protocol: Protocol, candidates: Sequence[Candidate]
     if len(set(sizes.values())) > 1:
         each = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise UserError(f"models of one evaluation must make images of one size; these make: {each} pixels")
+    given, images = numbers_asked(asked, protocol)
     return EvaluationSets(
         asked.data or protocol.default_data(asked.sets),
         count=asked.sets,
-        given=asked.given or protocol.given,
-        real=asked.generated or protocol.images,
+        given=given,
+        real=protocol.further(given, images),
         size=next(iter(sizes.values()), None),
         only=protocol.only,
         seed=asked.seed,
         cache_dir=asked.out / "shards",  # of URLs
+        task=protocol.task_sets(given, images),
     )
+
+
+def numbers_asked(asked: Asked, protocol: Protocol) -> tuple[int, int]:
+    """How many images of a set are given, and how many are made."""
+    given = asked.given or protocol.given
+    return given, asked.generated or protocol.images_after(given)
 
 
 def generation_asked(asked: Asked, protocol: Protocol) -> GenerateConfig:
@@ -128,22 +140,23 @@ def generation_asked(asked: Asked, protocol: Protocol) -> GenerateConfig:
     from m2m.evaluation.generation import GenerateConfig
 
     return GenerateConfig(
-        images=asked.generated or protocol.images,
+        images=numbers_asked(asked, protocol)[1],
         steps=asked.steps,
         guidance=asked.guidance,
+        condition_guidance=asked.condition_guidance,
         seed=asked.seed,
         batch=asked.batch,
     )
 
 
-def scorer_asked(asked: Asked, sets: EvaluationSets) -> Scorer:
+def scorer_asked(asked: Asked, protocol: Protocol, workshop: Workshop) -> SourceScorer:
     """Extractors behind caches in the output folder; the truth where the captions are the tiny world's."""
     from m2m.evaluation.features.cache import FeatureCache
     from m2m.evaluation.features.extractor import find_extractor
-    from m2m.evaluation.scoring import Scorer
 
-    caches = [FeatureCache(asked.out / "features", find_extractor(name, asked.device)) for name in asked.extractors]
-    return Scorer(sets, caches, _truth(asked, sets), asked.seed)
+    names = protocol.extractors if asked.extractors is None else asked.extractors
+    caches = [FeatureCache(asked.out / "features", find_extractor(name, asked.device)) for name in names]
+    return protocol.scorer(workshop, caches, _truth(asked, workshop.sets), asked.device)
 
 
 def _truth(asked: Asked, sets: EvaluationSets) -> Truth | None:

@@ -11,7 +11,7 @@ from m2m.model.context_window import POLICIES
 from m2m.pipeline import M2MPipeline
 from m2m.types import UserError
 
-SLIDING, ANCHOR = POLICIES
+SLIDING, ANCHOR = POLICIES[:2]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Window:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """ "all", "4" (the last four), "anchor:6" (the given images and the last others). Raises UserError."""
+        """ "all", "4" (the last four), "anchor:6" (the given images and the last others), "nearest:4" (of the nearest
+        conditions). Raises UserError."""
         policy, colon, size = text.strip().rpartition(":")
         if (policy or SLIDING) not in POLICIES or (colon and not policy) or not (size == "all" or size.isdigit()):
             raise UserError(f"window '{text}': write all, a number such as 4, or anchor:NUMBER such as anchor:6")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from m2m.checkpoint import atomic_folder, read_json, write_json
 from m2m.evaluation.sets import EvaluationSet, EvaluationSets
@@ -33,6 +34,7 @@ class GenerateConfig:
 
     window, window_policy, context_noise: as in `M2MPipeline.__call__`. given: how many of the given images are shown,
     the first ones; None: all. unconditional: every image is made from nothing, as the first of a set of its own.
+    condition_guidance: of a task's condition, as `guidance`; a model that has none is told none, and does not mind it.
     """
 
     images: int = 10
@@ -45,6 +47,7 @@ class GenerateConfig:
     batch: int = 20
     given: int | None = None
     unconditional: bool = False
+    condition_guidance: float | None = None
 
     def __post_init__(self) -> None:
         """Raise UserError for numbers of which nothing comes. The pipeline checks the others."""
@@ -74,6 +77,7 @@ def generate(
     folder = Path(folder)
     if config.given is not None and config.given > sets.given:
         raise UserError(f"given is {config.given}, the sets have {sets.given} given images")
+    _check_condition(pipe, sets)
     request = _request(pipe, sets, config, model_identity)
     _check_claim(folder, request)
     groups = _groups(len(sets), config.batch, share)
@@ -84,7 +88,7 @@ def generate(
     for group in filter(missing.get, groups):
         if stop and stop():
             return False
-        made = _sample(pipe, [sets[index] for index in group], config)
+        made = _sample(pipe, [sets[index] for index in group], config, _conditions(pipe, sets, group, config))
         _claim(folder, request)  # not before: what the pipeline refuses claims no folder
         for index in missing[group]:
             _write(set_folder(folder, index), made[index - group.start])
@@ -106,11 +110,29 @@ def _groups(sets: int, batch: int, share: tuple[int, int]) -> list[range]:
     return [range(start, min(start + batch, sets)) for start in range(0, sets, batch)][rank::ranks]
 
 
-def _sample(pipe: M2MPipeline, sets: list[EvaluationSet], config: GenerateConfig) -> list[list[Image.Image]]:
+def _check_condition(pipe: M2MPipeline, sets: EvaluationSets) -> None:
+    """A model of another task would take these numbers for its own, or fail in the middle."""
+    condition = pipe.model.condition
+    if condition is not None and sets.task is not None and condition.name != sets.task.task.condition.name:
+        told = f"these sets tell it the {sets.task.task.condition.name}: ask for the protocol of its own task"
+        raise UserError(f"the model was fine-tuned to be told the {condition.name} of each image, and {told}")
+
+
+def _conditions(pipe: M2MPipeline, sets: EvaluationSets, group: range, config: GenerateConfig) -> list[Tensor] | None:
+    """A task's conditions of all images of each set; None for sets of no task, and for a model that takes none."""
+    if pipe.model.condition is None or sets.task is None:
+        return None
+    shown = sets.given if config.given is None else config.given
+    return [sets.task.conditions(sets[index], shown, config.images) for index in group]
+
+
+def _sample(
+    pipe: M2MPipeline, sets: list[EvaluationSet], config: GenerateConfig, conditions: list[Tensor] | None
+) -> list[list[Image.Image]]:
     """The images of each set."""
     if not config.unconditional:
         given = [[Image.fromarray(image.numpy()) for image in own.given[: config.given]] for own in sets]
-        return _call(pipe, given, [own.key for own in sets], config.images, config)
+        return _call(pipe, given, [own.key for own in sets], config.images, config, conditions)
     ids = [f"alone/{own.key}/{image}" for own in sets for image in range(config.images)]
     alone: list[list[Image.Image]] = []
     for start in range(0, len(ids), config.batch):  # no more at once than with given images
@@ -121,7 +143,12 @@ def _sample(pipe: M2MPipeline, sets: list[EvaluationSet], config: GenerateConfig
 
 
 def _call(
-    pipe: M2MPipeline, given: list[list[Image.Image]], ids: list[str], images: int, config: GenerateConfig
+    pipe: M2MPipeline,
+    given: list[list[Image.Image]],
+    ids: list[str],
+    images: int,
+    config: GenerateConfig,
+    conditions: list[Tensor] | None = None,
 ) -> list[list[Image.Image]]:
     # Any: with return_dict left alone it is always the output object, never the tuple.
     result: Any = pipe(
@@ -134,6 +161,8 @@ def _call(
         window_policy=config.window_policy,
         context_noise=config.context_noise,
         seed=config.seed,
+        conditions=conditions,
+        condition_guidance_scale=None if conditions is None else config.condition_guidance,
     )
     return list(result.images)
 
@@ -146,7 +175,7 @@ def _guidance(pipe: M2MPipeline, config: GenerateConfig) -> float:
 
 def _request(pipe: M2MPipeline, sets: EvaluationSets, config: GenerateConfig, model_identity: str) -> dict[str, Any]:
     """All that the images follow from, with the pipeline's own choices written out. The batch is none of it."""
-    settings = {name: value for name, value in asdict(config).items() if name != "batch"}
+    settings = {name: value for name, value in asdict(config).items() if name not in ("batch", "condition_guidance")}
     return {
         **sets.identity,
         **settings,
@@ -156,7 +185,13 @@ def _request(pipe: M2MPipeline, sets: EvaluationSets, config: GenerateConfig, mo
         "scheduler": type(pipe.scheduler).__name__,
         "dtype": str(pipe.model.dtype),
         "model": model_identity,
+        **({} if pipe.model.condition is None else {"condition_guidance": _condition_guidance(pipe, config)}),
     }
+
+
+def _condition_guidance(pipe: M2MPipeline, config: GenerateConfig) -> float:
+    asked = config.condition_guidance
+    return float(pipe.config.default_condition_guidance_scale if asked is None else asked)
 
 
 def _claim(folder: Path, request: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -50,6 +51,18 @@ class Seen:
     logits: dict[str, Tensor]
     truth: Readings
     copies: Tensor
+
+
+class SourceScorer(Protocol):
+    """What a protocol needs to score its sources."""
+
+    def extract(self, sources: Sequence[Source], work: Work) -> None:
+        """Do the work, by this process's share, that scoring needs."""
+        ...
+
+    def score(self, source: Source) -> Scored:
+        """All measures of a source."""
+        ...
 
 
 class Scorer:

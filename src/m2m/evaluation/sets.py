@@ -30,6 +30,7 @@ from m2m.data.reading.shard_files import Address, ShardCache, ShardFolder, find_
 from m2m.data.reading.shard_groups import OpenGroup, groups_of
 from m2m.data.worlds import Caption
 from m2m.data.worlds.specs import WorldSpec, is_world
+from m2m.evaluation.tasks.task_sets import TaskSets
 from m2m.evaluation.truth.held_out import closest_pair
 from m2m.types import UserError
 
@@ -47,6 +48,7 @@ class EvaluationSet:
 
     caption: empty where the set has none. real: fewer than were asked for where the set has no more. closest_pair: root
     mean square distance of the two closest of all these images, in pixels in [-1, 1]; None where there are no two.
+    numbers: of all these images in their set; stored: float32 [G + R, D], what the data hold of each for a task.
     """
 
     key: str
@@ -54,6 +56,8 @@ class EvaluationSet:
     given: Tensor
     real: Tensor
     closest_pair: float | None
+    numbers: tuple[int, ...] = ()
+    stored: Tensor | None = None
 
 
 class EvaluationSets:
@@ -67,6 +71,7 @@ class EvaluationSets:
         size: pictures become their middle square, resized to this side; None: as stored.
         only: which captions count: a name out of CAPTION_FILTERS, or a function of the caption.
         cache_dir: folder for the shards of URLs.
+        task: what a fine-tuned task asks of its sets; None: they are no task's.
 
     Raises UserError where there are no such sets or fewer than asked for, and for shards of latents.
     """
@@ -81,22 +86,24 @@ class EvaluationSets:
         only: str | CaptionFilter | None = None,
         seed: int = 0,
         cache_dir: Address | None = None,
+        task: TaskSets | None = None,
     ) -> None:
         if given < 1 or real < 0 or (count is not None and count < 1):
             raise UserError(f"count is {count}, given {given}, real {real}: use 1 or more sets and given images")
-        self.given, self.size = given, size
+        self.given, self.size, self.task = given, size, task
         within = (0, given + real)
         self._data = open_sets(data, ReadConfig(within=within, ordered=True, size=size), cache_dir)
         if self._data.encoders is not None:
             raise UserError(f"'{data}' holds latents; pictures are needed: name the folder that they were made from")
         self._words = open_sets(data, ReadConfig(images=1, within=within, size=WORDS_SIZE), cache_dir)
         counts, self._content = _survey(data, self._data.settings, given + real, cache_dir)
-        enough = np.flatnonzero(counts >= given)
+        needed = given + (task.further if task else 0)
+        enough = np.flatnonzero(counts >= needed)
         self.left_out = len(counts) - len(enough)
         order = enough if is_world(data) else np.random.default_rng(seed).permutation(enough)
         self._chosen = self._choose(order.tolist(), count, _filter(only))
         if len(self._chosen) < (count or 1):
-            there = f"'{data}' has {len(self._chosen)} such sets of {given} images or more"
+            there = f"'{data}' has {len(self._chosen)} such sets of {needed} images or more"
             raise UserError(f"{there}; {count or 1} are asked for")
         self.fewest_real = int(counts[self._chosen].min()) - given
         self._kept: OrderedDict[int, EvaluationSet] = OrderedDict()
@@ -136,7 +143,8 @@ class EvaluationSets:
     def identity(self) -> dict[str, Any]:
         """What the given images follow from: digests of the data and of the choice, and numbers; plain values."""
         chosen = _digest(self._chosen)
-        return {"data": self._content, "sets": len(self), "chosen": chosen, "given": self.given, "size": self.size}
+        plain = {"data": self._content, "sets": len(self), "chosen": chosen, "given": self.given, "size": self.size}
+        return plain | ({"task": self.task.task.name} if self.task else {})
 
     def _choose(self, order: list[int], count: int | None, keeps: CaptionFilter | None) -> list[int]:
         """The first `count` of the order whose caption is kept, ascending: then they are read shard by shard."""
@@ -147,7 +155,10 @@ class EvaluationSets:
         own = self._data[self._chosen[index]]
         images = torch.from_numpy(own.images)
         closest = closest_pair(compared_pixels(images)) if len(images) > 1 else None
-        return EvaluationSet(own.key, own.caption, images[: self.given], images[self.given :], closest)
+        stored = None if own.conditions is None else torch.from_numpy(own.conditions)
+        given, real = images[: self.given], images[self.given :]
+        found = EvaluationSet(own.key, own.caption, given, real, closest, own.numbers, stored)
+        return self.task.arranged(found) if self.task else found
 
     def _keep(self, index: int, own: EvaluationSet) -> None:
         self._kept[index] = own

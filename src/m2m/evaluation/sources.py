@@ -110,18 +110,18 @@ class RealSource:
 
 
 class CopySource:
-    """The last given image, N times: as alike as can be, and nothing new."""
+    """The last given image, N times: as alike as can be, and nothing new. given: only so many are given; None: all."""
 
     name = "copy of the last given"
     role: Role = "floor"
     note = "the last given image, again and again"
 
-    def __init__(self, sets: EvaluationSets, images: int) -> None:
-        self._sets, self.images = sets, images
+    def __init__(self, sets: EvaluationSets, images: int, given: int | None = None) -> None:
+        self._sets, self.images, self._given = sets, images, given
 
     def pictures(self, i: int) -> Tensor:
         """uint8 [N, H, W, 3] for set number `i`."""
-        last = self._sets[i].given[-1:]
+        last = self._sets[i].given[: self._given][-1:]
         return last.repeat(self.images, 1, 1, 1)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import m2m
 from m2m.devices import checked_device
 
-LIBRARIES = ("torch", "diffusers", "transformers", "torchmetrics", "numpy")
+LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "torchmetrics", "pillow", "numpy")
 PROCESSOR = Path("/proc/cpuinfo")  # Linux; platform.processor() gives just "x86_64" or nothing there
 
 

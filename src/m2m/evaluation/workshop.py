@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from m2m.evaluation.candidates import Candidate, Model, Window
 from m2m.evaluation.generation import GenerateConfig, generate
@@ -42,6 +43,17 @@ class Workshop:
         place = f"{candidate.model.name}-window-{candidate.window}{shown}"
         config = replace(self._seen_through(candidate.window), given=given)
         return self._made(candidate.model, place, config, candidate.label, "model", note)
+
+    def changed(
+        self, candidate: Candidate, change: str = "", role: Role = "model", note: str = "", **settings: Any
+    ) -> FolderSource:
+        """What a candidate makes under changed settings of `GenerateConfig`; `change` says so in the row's name."""
+        assert candidate.model is not None
+        config = replace(self._seen_through(candidate.window), **settings)
+        label = f"{candidate.label}, {change}" if change else candidate.label
+        values = (f"{name}-{value}" for name, value in settings.items())
+        place = "-".join([candidate.model.name, f"window-{candidate.window}", *([change] if change else []), *values])
+        return self._made(candidate.model, place, config, label, role, note)
 
     def unconditional(self, model: Model) -> FolderSource:
         """As many images for every set, each made from nothing: a floor."""

@@ -41,11 +41,15 @@ class Cameras:
 
 
 def relative_cameras(cameras: NDArray[Any]) -> NDArray[np.float32]:
-    """What the model is told of each camera of a set: E_i E_0^-1, row by row, so that the first is [I | 0].
+    """What the model is told of each camera of a set, row by row: [R | t] in a world that is turned and scaled.
 
-    The translation is in parts of the distance between camera 0 and the origin, where the object stands. So neither the
-    unit of length nor how the world is turned matters, and a set needs no second camera to have a scale: a scale taken
-    from the distances between the cameras would change with the views that happen to be asked for.
+    It is turned about its vertical axis z, so that camera 0, that of the first given view, stands at azimuth 0; and the
+    translation is in parts of the distance between camera 0 and the origin, where the object stands. So neither the
+    unit of length nor from where azimuth is counted matters, and a set needs no second camera to have a scale.
+
+    Up stays up: a view's elevation is told, not its difference to the first one's. E_i E_0^-1, where nobody knows how
+    high the first camera stood, was tried: from one view the model would have to find that out first, and it learned
+    next to nothing (LOG.md).
 
     Args:
         cameras: [..., N, 3, 4] or [..., N, 12], N >= 1. NaN (no camera) stays NaN.
@@ -59,14 +63,28 @@ def relative_cameras(cameras: NDArray[Any]) -> NDArray[np.float32]:
     matrices = np.asarray(cameras, dtype=np.float64)
     if matrices.shape[-1] == 12:
         matrices = matrices.reshape(*matrices.shape[:-1], 3, 4)
-    rotation, translation = matrices[..., :3], matrices[..., 3]
-    distance = np.linalg.norm(translation[..., :1, :], axis=-1, keepdims=True)
+    distance = np.linalg.norm(matrices[..., :1, :, 3], axis=-1)  # [..., 1]: rotations do not change a length
     if (distance < AT_ORIGIN).any():
         raise UserError("the first camera of a set stands at the world's origin; the object must stand there")
-    turned = rotation @ np.swapaxes(rotation[..., :1, :, :], -1, -2)
-    moved = (translation - np.einsum("...nij,...j->...ni", turned, translation[..., 0, :])) / distance
+    turned = matrices[..., :3] @ _about_vertical(matrices[..., :1, :, :])
+    moved = matrices[..., 3] / distance[..., None]
     relative = np.concatenate([turned, moved[..., None]], axis=-1)
     return relative.reshape(*relative.shape[:-2], 12).astype(np.float32)
+
+
+def _about_vertical(cameras: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turns of the world about z, [..., 3, 3], that bring azimuth 0 to where these cameras stand.
+
+    A camera straight above or below the object has no azimuth: there it is where the top of its picture points from.
+    """
+    rotation, translation = cameras[..., :3], cameras[..., 3]
+    centre = -np.einsum("...ji,...j->...i", rotation, translation)  # -R^T t
+    flat = np.linalg.norm(centre[..., :2], axis=-1, keepdims=True)
+    towards = np.where(flat > AT_ORIGIN, centre[..., :2], -rotation[..., 1, :2] * np.sign(centre[..., 2:]))
+    cosine, sine = np.moveaxis(towards / np.linalg.norm(towards, axis=-1, keepdims=True), -1, 0)
+    zero, one = np.zeros_like(cosine), np.ones_like(cosine)
+    rows = [[cosine, -sine, zero], [sine, cosine, zero], [zero, zero, one]]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
 def orbit(count: int, elevation: float = ELEVATION, azimuth: float = 0.0, distance: float = 1.0) -> Extrinsics:

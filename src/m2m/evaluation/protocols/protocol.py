@@ -14,11 +14,14 @@ from typing import Any
 from PIL import Image
 
 from m2m.checkpoint import atomic_write
+from m2m.evaluation.features.cache import FeatureCache
 from m2m.evaluation.report.grids import given_generated_real
 from m2m.evaluation.result import Picture, Result, Row, Table
-from m2m.evaluation.scoring import Scored, Scorer
+from m2m.evaluation.scoring import Scored, Scorer, SourceScorer
 from m2m.evaluation.sets import EvaluationSets
 from m2m.evaluation.sources import CopySource, RealSource, ShuffledSource, Source
+from m2m.evaluation.tasks.task_sets import TaskSets
+from m2m.evaluation.truth.truth import Truth
 from m2m.evaluation.workshop import Workshop
 
 GRID_SETS = 8  # rows of a contact sheet
@@ -42,7 +45,7 @@ class Protocol(ABC):
     """One of the paper's questions.
 
     given, images: of every set. only: a filter of `EvaluationSets`, or None. split: of the tiny world's captions, where
-    the user names no data.
+    the user names no data. extractors: where the user names none.
     """
 
     name: str
@@ -53,6 +56,25 @@ class Protocol(ABC):
     given: int = 4
     images: int = 10
     only: str | None = None
+    extractors: tuple[str, ...] = ("efficientnet-lite0", "colour", "gram")
+
+    def images_after(self, given: int) -> int:
+        """How many images are made behind so many given ones, where the user does not say."""
+        return self.images
+
+    def further(self, given: int, images: int) -> int:
+        """How many real images are read of a set beyond the given ones, if it has them."""
+        return images
+
+    def task_sets(self, given: int, images: int) -> TaskSets | None:
+        """What the protocol's task asks of the sets; None where it is of no task."""
+        return None
+
+    def scorer(
+        self, workshop: Workshop, caches: Sequence[FeatureCache], truth: Truth | None, device: str
+    ) -> SourceScorer:
+        """What scores the sources."""
+        return Scorer(workshop.sets, caches, truth, workshop.config.seed)
 
     def default_data(self, sets: int) -> str:
         """So many sets of the tiny world; where a filter will leave some out, enough for as many to be left."""
@@ -77,7 +99,9 @@ class Protocol(ABC):
             bounds.append(RealSource(workshop.sets))
         return {own.name: [own] for own in bounds}
 
-    def result(self, workshop: Workshop, sources: Sources, scorer: Scorer, folder: Path, origin: Origin) -> Result:
+    def result(
+        self, workshop: Workshop, sources: Sources, scorer: SourceScorer, folder: Path, origin: Origin
+    ) -> Result:
         """Score everything; write the pictures to `folder`."""
         scored = {row: [scorer.score(own) for own in places] for row, places in sources.items()}
         rows = {row: self.row(row, places, workshop) for row, places in scored.items()}

@@ -38,6 +38,20 @@ MEASURES = {
     "background": "% of images on the background that the caption names.",
     "freedom": "How much varies what the caption leaves free: entropy over the images of a set up to this one, % of "
     "that of real sets. 100 is as free as those, 0 repeats itself. One image alone has none.",
+    "PSNR": "Peak signal-to-noise ratio against the true view, in dB: 3 dB more is half the squared error.",
+    "SSIM": "Structural similarity to the true view, x 100: edges and textures in their place. 100 for equal pictures.",
+    "perceptual distance": "Distance to the true view in the features of a network at five depths, each of length 1: "
+    "LPIPS without its learned weights, so no published number compares. 0 for equal pictures.",
+    "pose following": "% of generated views whose nearest true view, pixel by pixel among all views of the object, is "
+    "the asked one. With 12 views chance is 8.3%.",
+    "pair colour error": "Do the views show one object? How differently two views of neighbouring cameras are "
+    "coloured, against how differently the true ones are, in levels of 255. A colour that is wrong in all views alike "
+    "costs nothing; one that changes from view to view does, and one that does not change where it should.",
+    "old parts kept": "% of what was drawn in the last given picture, and should stay, that is still there in its "
+    "place: neither lost nor moved nor painted over.",
+    "overlap with the true part": "Intersection over union, x 100, of what the picture changes against the last given "
+    "one and of what the true next step changes.",
+    "right next part": "% of pictures whose change overlaps the true one by half or more.",
     "near-copies": "% of images that are closer to a given image than the two closest real images of that set are to "
     "each other: copied, not made.",
 }
