@@ -24,12 +24,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from m2m.checkpoint import write_json
-from m2m.cli.models import find_model, load_pipeline
 from m2m.data.worlds import World
 from m2m.evaluation.efficiency.pairing import ratio, take_turns
+from m2m.loading import load_pipeline
 from m2m.model.autoencoder import TinyAutoencoder
 from m2m.model.context_window import ContextWindow
 from m2m.model.unet import M2MModel
+from m2m.model_folder import find_model
 from m2m.pipeline import M2MPipeline
 from m2m.types import UserError
 

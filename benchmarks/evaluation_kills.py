@@ -178,8 +178,9 @@ def show(stops: Sequence[Stop], misses: Sequence[str]) -> None:
 
 def make_images(folder: Path, model: str) -> int:
     """Make what is missing in the folder; SIGTERM ends it behind the sets at work."""
-    from m2m.cli.models import find_model, load_pipeline
     from m2m.evaluation.sets import EvaluationSets
+    from m2m.loading import load_pipeline
+    from m2m.model_folder import find_model
 
     with stop_signals() as received:
         found = find_model(model)

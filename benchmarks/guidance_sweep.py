@@ -22,7 +22,6 @@ from typing import Any
 import torch
 
 from m2m.checkpoint import atomic_write, write_json
-from m2m.cli.models import find_model, load_pipeline
 from m2m.evaluation.candidates import Candidate, Model, Window
 from m2m.evaluation.features.cache import FeatureCache
 from m2m.evaluation.features.extractor import find_extractor
@@ -33,6 +32,8 @@ from m2m.evaluation.result import Measure
 from m2m.evaluation.sets import EvaluationSets
 from m2m.evaluation.work import Work
 from m2m.evaluation.workshop import Workshop
+from m2m.loading import load_pipeline
+from m2m.model_folder import find_model
 from m2m.types import UserError
 
 COLUMNS = 3

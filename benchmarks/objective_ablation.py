@@ -29,13 +29,14 @@ from torch import Tensor
 
 from m2m.checkpoint import atomic_write, read_json, write_json
 from m2m.cli.main import main as m2m
-from m2m.cli.models import find_model, load_pipeline
 from m2m.config import load_config
 from m2m.data.worlds import World
 from m2m.evaluation.truth.continuations import SampleConfig, continuations
 from m2m.evaluation.truth.held_out import HeldOutConfig, HeldOutSet, held_out_sets, rendered
 from m2m.evaluation.truth.probe import load_probe
 from m2m.evaluation.truth.quality import Readings, entropy_ratio, free_attributes, near_copies, read, right_by_set
+from m2m.loading import load_pipeline
+from m2m.model_folder import find_model
 from m2m.training.image_sets import TrainConfig
 from m2m.training.state import checkpoints
 

@@ -22,7 +22,6 @@ from PIL import Image
 from torch import Tensor
 
 from m2m.checkpoint import atomic_write, write_json
-from m2m.cli.models import find_model, load_pipeline
 from m2m.data.grids import image_grid
 from m2m.data.pictures import images_from_pixels
 from m2m.data.worlds import World
@@ -32,6 +31,8 @@ from m2m.evaluation.truth.labelled import LabelledConfig, render_labelled
 from m2m.evaluation.truth.probe import TruthProbe, load_probe
 from m2m.evaluation.truth.probe_training import accuracies
 from m2m.evaluation.truth.quality import Quality, Readings, accuracy_table, freedom_table, read, score, share_right
+from m2m.loading import load_pipeline
+from m2m.model_folder import find_model
 from m2m.pipeline import M2MPipeline
 from m2m.types import UserError
 

@@ -12,12 +12,13 @@ from PIL import Image
 
 from m2m.checkpoint import read_json
 from m2m.cli.main import main
-from m2m.cli.models import find_model, load_pipeline
 from m2m.cli.parts import weights_hash
 from m2m.data.pictures import images_from_pixels
 from m2m.data.reading.dataset import ImageSetDataset, ReadConfig
 from m2m.data.worlds import World
+from m2m.loading import load_pipeline
 from m2m.model.encoders import build_encoder
+from m2m.model_folder import find_model
 from m2m.pipeline import M2MPipeline
 from tests.data.reading.toy_shards import full_sets, toy_picture, write_folder, write_pictures
 from tests.tiny import tiny_pipeline

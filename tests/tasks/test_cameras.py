@@ -12,6 +12,7 @@ from m2m.data.cameras import camera_positions, look_at_origin
 from m2m.tasks.cameras import generation_order, orbit, parse_cameras, relative_cameras
 from m2m.types import UserError
 
+
 def some_cameras(count: int, seed: int = 0) -> np.ndarray:
     generator = np.random.default_rng(seed)
     return look_at_origin(generator.uniform(0, 360, count), generator.uniform(-60, 60, count), generator.uniform(1, 3))

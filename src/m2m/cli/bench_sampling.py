@@ -14,8 +14,9 @@ import typer
 
 from m2m.cli.data.counter import counter
 from m2m.cli.init import Dtype
-from m2m.cli.models import find_model, load_pipeline, shipped_folder
 from m2m.devices import checked_device
+from m2m.loading import load_pipeline
+from m2m.model_folder import find_model, shipped_folder
 from m2m.types import UserError
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ import typer
 from m2m.types import UserError
 
 if TYPE_CHECKING:
-    from m2m.cli.models import ModelFolder
     from m2m.evaluation.candidates import Candidate
     from m2m.evaluation.generation import GenerateConfig
     from m2m.evaluation.protocols.protocol import Origin, Protocol
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from m2m.evaluation.sets import EvaluationSets
     from m2m.evaluation.truth.truth import Truth
     from m2m.evaluation.workshop import Workshop
+    from m2m.model_folder import ModelFolder
     from m2m.pipeline import M2MPipeline
 
 Progress = Callable[[int, int], None]
@@ -87,8 +87,8 @@ def run(asked: Asked) -> None:
 
 def candidates_asked(asked: Asked) -> list[Candidate]:
     """The models, each loaded when it is first needed, with every window, and the folders of pictures."""
-    from m2m.cli.models import find_model
     from m2m.evaluation.candidates import Model, Window, candidates_of
+    from m2m.model_folder import find_model
 
     found = [find_model(name) for name in asked.models]
     models = [Model(own.name, own.weight_digest(), cache(partial(_quiet_pipeline, own, asked.device))) for own in found]
@@ -100,7 +100,7 @@ def candidates_asked(asked: Asked) -> list[Candidate]:
 
 def _quiet_pipeline(model: ModelFolder, device: str) -> M2MPipeline:
     """Its own progress bars, one an image, would bury the lines of progress."""
-    from m2m.cli.models import load_pipeline
+    from m2m.loading import load_pipeline
 
     pipe = load_pipeline(model, device)
     pipe.set_progress_bar_config(disable=True)
