@@ -8,6 +8,7 @@ import pytest
 
 from m2m.cli.probe_task import ProbeConfig
 from m2m.config import load_config
+from m2m.tasks.known import TASKS
 from m2m.training.autoencoder_task import AutoencoderConfig
 from m2m.training.image_sets import TrainConfig
 from m2m.training.loop import LoopConfig
@@ -36,9 +37,9 @@ def test_every_file_is_a_config(path: Path) -> None:
 
 def test_there_are_configs() -> None:
     """Bug: a moved folder, of which the test above finds nothing wrong."""
-    assert {path.stem for path in CONFIGS if path.parent.name == "sd21"} == {
-        f"{variant}{form}" for variant in SETS for form in ("", "-256px", "-24gb")
-    }
+    pre_training = {f"{variant}{form}" for variant in SETS for form in ("", "-256px", "-24gb")}
+    assert {path.stem for path in CONFIGS if path.parent.name == "sd21"} == pre_training | set(TASKS)
+    assert {path.stem for path in CONFIGS if path.parent.name == "tiny"} > set(TASKS)
 
 
 @pytest.mark.parametrize("variant", list(SETS))
@@ -82,3 +83,22 @@ def test_the_smaller_size_differs_in_places_and_turns_alone(variant: str) -> Non
     large, small = sd21(variant), sd21(f"{variant}-256px")
     differing = {name for name in vars(large) if getattr(large, name) != getattr(small, name)}
     assert differing == {"base", "data", "out", "export", "micro_batch_sets"}
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_a_task_is_fine_tuned_as_its_base_was_trained(task: str) -> None:
+    """Bug: a comparison of fine-tuning with pre-training that is one of optimisers; or the paper's dropout lost."""
+    config, base = sd21(task), sd21("self-256px")
+    own = {"base", "task", "data", "validation", "out", "export", "steps", "too_few", "sample_condition_guidance"}
+    assert {name for name in vars(base) if getattr(config, name) != getattr(base, name)} <= own
+    assert config.task == task and config.base == base.export
+    assert (config.objective.context_dropout, config.objective.condition_dropout) == (0.1, 0.1)
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_the_tiny_tasks_start_from_the_shipped_model(task: str) -> None:
+    """Bug: a base that only its maker has, or latents that another autoencoder made."""
+    config = load_config(TrainConfig, ROOT / "configs" / "tiny" / f"{task}.yaml")
+    assert (config.task, config.base, config.from_scratch) == (task, "tiny-self", False)
+    assert config.schedule == "wsd" and config.cooldown_steps < config.steps
+    assert (config.objective.context_dropout, config.objective.condition_dropout) == (0.1, 0.1)

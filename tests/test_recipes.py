@@ -1,4 +1,4 @@
-"""The recipes for Stable Diffusion 2.1: what they would run is what the commands take."""
+"""The recipes: what they would run is what the commands take."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 
 from m2m.cli.main import build_app
 from m2m.config import load_config
+from m2m.tasks.known import TASKS
 from m2m.training.image_sets import TrainConfig
 
 ROOT = Path(__file__).parents[1]
@@ -80,6 +81,28 @@ def test_every_command_of_a_dry_run_is_one_that_m2m_takes(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("settings", [{}, {"TASK": "novel_view", "STEPS": "40"}, {"SCRATCH": "1"}])
+def test_the_tasks_are_fine_tuned_on_what_was_made_for_them(settings: dict[str, str], tmp_path: Path) -> None:
+    """Bug: an option that a command has lost; a task on the other one's data; or a model that is asked for nothing."""
+    result = dry_run("tiny_tasks", {**settings, "RUNS": str(tmp_path / "runs")}, tmp_path / "data")
+    assert (result.returncode, result.stderr) == (0, "") and list(tmp_path.iterdir()) == []
+    asked = [own_words(words) for words in commands(result.stdout)]
+    made, tasks = set(), []
+    for words in asked:
+        given = parsed(words)
+        made.add(str(given.get("out")))
+        if words[0] == "train":
+            config = load_config(TrainConfig, ROOT / str(given["config"]), given["overrides"])
+            assert {config.data, config.validation} <= made
+            assert config.from_scratch == ("SCRATCH" in settings)
+            assert config.steps == int(settings.get("STEPS", config.steps)) > config.cooldown_steps
+            tasks.append((config.task, config.export))
+        elif words[0] in ("views", "continue"):
+            wanted = {"views": "novel_view", "continue": "visual_procedure"}[words[0]]
+            assert tasks[-1] == (wanted, given["model"])
+    assert [task for task, _ in tasks] == ([settings["TASK"]] if "TASK" in settings else list(TASKS))
+
+
 def test_what_is_made_is_what_the_next_command_reads(tmp_path: Path) -> None:
     """Bug: training reads another folder than the one that was encoded; or latents of another size."""
     for size in ("512", "256"):
@@ -110,9 +133,23 @@ def test_many_processes_are_launched_as_accelerate_wants_it(tmp_path: Path) -> N
         ("sd21_8xa100", {"VARIANT": "both"}),
         ("sd21_8xa100", {"SIZE": "64"}),
         ("sd21_one_gpu", {"TRAINABLE": "all"}),
+        ("tiny_tasks", {"TASK": "views"}),
     ],
 )
 def test_unknown_choices_stop_before_anything_is_done(recipe: str, settings: dict[str, str], tmp_path: Path) -> None:
     """Bug: a misspelt VARIANT trains the other model for four days."""
     result = dry_run(recipe, settings, tmp_path)
     assert result.returncode == 2 and result.stdout == "" and next(iter(settings)) in result.stderr
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_the_head_of_a_task_s_config_makes_its_data(task: str) -> None:
+    """Bug: commands in a comment that a command has outgrown, or that make another folder than is read below."""
+    path = ROOT / "configs" / "sd21" / f"{task}.yaml"
+    lines = [line.removeprefix("#   ") for line in path.read_text().splitlines() if line.startswith("#   m2m data")]
+    asked = [parsed(own_words(shlex.split(line.split("  (")[0]))) for line in lines]
+    config = load_config(TrainConfig, path)
+    made = [str(given["out"]) for given in asked]
+    assert len(made) == 3 and {config.data, config.validation} <= set(made)
+    (encoded,) = [given for given in asked if "model" in given]
+    assert str(encoded["model"]) == config.base and str(encoded["out"]) == config.data

@@ -7,19 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from m2m.cli.exporting import GENERATED, GIVEN, export_pipeline, sample_grids
-from m2m.cli.models import find_model, load_pipeline
+from m2m.loading import load_pipeline
+from m2m.model_folder import find_model
 from m2m.pipeline import M2MPipeline
 from m2m.training.loop import LoopConfig
 from m2m.training.parallel import Processes
 from m2m.training.step import Optimisation
 from m2m.training.trainable import set_trainable
 from m2m.types import UserError
-from tests.data.reading.toy_shards import full_sets, write_folder
-from tests.tiny import tiny_pipeline
+from tests.data.reading.toy_shards import full_sets, toy_conditions, write_folder
+from tests.tiny import tiny_pipeline, tiny_task_model
 from tests.toy_shards import write_toy_shards
+from tests.training.set_runs import Places
 from tests.training.toys import in_processes
 
 WORLD = "world:mini:validation:2"
@@ -88,6 +91,54 @@ def test_grids_show_the_same_sets_each_time() -> None:
     assert first.dtype == np.uint8 and np.array_equal(first, again)
     assert first.shape[0] > 2 * 64 and first.shape[1] > (GIVEN + GENERATED) * 64
     assert not np.array_equal(first, sample_grids(tiny_pipeline(), WORLD + ":1", steps=1, guidance=2.0)(1)["samples"])
+
+
+def task_grid(folder: Path, images: int, ordered: bool = False, short: int = 0, shift: float = 0.0) -> np.ndarray:
+    """A grid of four sets with conditions, of which the first `short` have but three images. shift: of conditions."""
+    sets = full_sets(4, images) | full_sets(short, 3)
+    conditions = {key: toy_conditions(key, images) for key in sets}
+    for one in conditions.values():
+        one["values"] = [[number + shift for number in row] for row in one["values"]]
+    data = write_folder(folder, sets, conditions=conditions)
+    pipe = tiny_pipeline(model=tiny_task_model())
+    task = Places()
+    task.ordered = ordered
+    return np.asarray(sample_grids(pipe, data, steps=1, guidance=2.0, task=task)(1)["samples"])
+
+
+def test_grids_of_a_task_show_true_images_beside_those_made(tmp_path: Path) -> None:
+    """Views that are asked from other cameras than those of the true pictures beside them; or none to compare with."""
+    grid = task_grid(tmp_path / "views", images=6)
+    pictures = 1 + 2 * GENERATED
+    assert pictures * 64 < grid.shape[1] < (pictures + 2) * 64
+    true = Image.fromarray(grid).crop((grid.shape[1] - 40, grid.shape[0] - 40, grid.shape[1] - 10, grid.shape[0] - 10))
+    red, green = np.asarray(true)[..., :2].reshape(-1, 2).mean(axis=0)
+    assert (round(red), round(green)) == (3, GENERATED), "the last row is set 3, its last picture number 4"
+
+
+def test_grids_of_procedures_leave_short_ones_out(tmp_path: Path) -> None:
+    """A first grid that ends the run, because some procedure has fewer steps than are shown."""
+    grid = task_grid(tmp_path / "steps", images=6, ordered=True, short=1)
+    pictures = 2 + 2 * GENERATED
+    assert pictures * 64 < grid.shape[1] < (pictures + 2) * 64 and 3 * 64 < grid.shape[0] < 4 * 64
+
+
+def test_grids_hear_of_their_conditions(tmp_path: Path) -> None:
+    """A grid that is made without what the model was fine-tuned for."""
+    first, longer = (task_grid(tmp_path / str(images), images) for images in (6, 7))
+    assert np.array_equal(first, longer), "the seventh image is none of the grid's"
+    assert not np.array_equal(first, task_grid(tmp_path / "others", images=6, shift=2.0))
+
+
+def test_a_task_model_is_exported_with_its_condition_and_guidance(tmp_path: Path) -> None:
+    """A pipeline that does not know what it was fine-tuned for; or that follows it by another scale than was shown."""
+    pipe = tiny_pipeline(model=tiny_task_model())
+    pipe.register_to_config(default_guidance_scale=3.0, default_condition_guidance_scale=4.5)
+    with Processes(LoopConfig()) as processes:
+        export_pipeline(pipe, optimisation_of(pipe, processes), tmp_path / "export")
+    loaded = load_pipeline(find_model(str(tmp_path / "export")), "cpu")
+    assert loaded.model.condition == pipe.model.condition is not None
+    assert (loaded.config.default_guidance_scale, loaded.config.default_condition_guidance_scale) == (3.0, 4.5)
 
 
 def test_grids_need_enough_pictures(tmp_path: Path) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from m2m.cli.parts import weights_hash
 from m2m.cli.train_outline import outline_of
 from m2m.cli.train_parts import at_own_size, build_pipeline, encoder_of, open_training_sets, training_checks
 from m2m.pipeline import M2MPipeline
+from m2m.tasks.visual_procedure import POSITION
 from m2m.training.image_sets import TrainConfig
+from m2m.types import UserError
 from tests.data.reading.toy_shards import full_sets, write_folder
-from tests.tiny import tiny_autoencoder, tiny_unet_config
+from tests.tiny import tiny_autoencoder, tiny_pipeline, tiny_unet_config
 from tests.toy_shards import write_toy_shards
 
 SMALL = {"sample_size": 4}  # pictures of 32 pixels; the latents of `write_toy_shards` are those of 64
@@ -52,6 +56,84 @@ def test_latents_are_read_as_they_are(place: Path) -> None:
     config = settings(place, "latents")
     data = open_training_sets(config)
     assert at_own_size(config, data, pipeline(config)) is data and data[0].latents.shape == (3, 4, 8, 8)  # type: ignore[union-attr]
+
+
+def task_settings(place: Path, **changes: Any) -> TrainConfig:
+    """Of a task, on `own_latents`."""
+    parts = {"data": str(place / "own"), "base": str(place / "base"), "batch_sets": 2, "images_per_set": 3}
+    return TrainConfig(**{**parts, "task": "visual_procedure", **changes})
+
+
+def built(config: TrainConfig) -> M2MPipeline:
+    return build_pipeline(config, open_training_sets(config), "cpu")
+
+
+@pytest.fixture(scope="module")
+def own_latents(place: Path) -> None:
+    """A base, and latents of its autoencoder."""
+    tiny_pipeline().save_pretrained(place / "base")
+    made_with = {"latents": weights_hash(place / "base" / "vae"), "features": None}
+    write_toy_shards(place / "own", encoders=made_with, images=5)
+
+
+@pytest.mark.usefixtures("own_latents")
+def test_a_task_model_is_its_base_with_embedders(place: Path) -> None:
+    """Guards against a fine-tuning that begins anywhere else than at its base, and guidance that is not exported."""
+    scales = {"sample_guidance": 3.0, "sample_condition_guidance": 5.0, "sample_guidance_interval": (0.0, 0.9)}
+    pipe = built(task_settings(place, **scales))
+    assert pipe.model.condition == POSITION
+    state = pipe.model.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in tiny_pipeline().model.state_dict().items())
+    assert pipe.config.default_guidance_scale == 3.0 and pipe.config.default_condition_guidance_scale == 5.0
+    assert pipe.config.default_guidance_interval == [0.0, 0.9]
+
+
+@pytest.mark.usefixtures("own_latents")
+def test_from_scratch_keeps_all_but_the_weights(place: Path) -> None:
+    """Guards against a comparison with another network, schedule or autoencoder; and against weights that stay."""
+    config = task_settings(place, from_scratch=True, seed=3)
+    pipe, base = built(config), tiny_pipeline()
+    fresh, again, old = (part.model.state_dict() for part in (pipe, built(config), base))
+    assert set(old) < set(fresh) and all(torch.equal(fresh[name], again[name]) for name in fresh)
+    assert pipe.model.unet.config == base.model.unet.config
+    assert torch.equal(pipe.scheduler.alphas_cumprod, base.scheduler.alphas_cumprod)
+    assert all(torch.equal(*pair) for pair in zip(pipe.vae.parameters(), base.vae.parameters(), strict=True))
+    kept = [name for name in old if torch.equal(fresh[name], old[name]) and old[name].unique().numel() > 1]
+    assert kept == []
+    seeds = (built(replace(config, seed=seed)).model.unet.conv_in.weight for seed in (1, 2))
+    assert not torch.equal(*seeds)
+
+
+def test_from_scratch_needs_a_base(place: Path) -> None:
+    """Guards against a word that changes nothing."""
+    with pytest.raises(UserError, match="from_scratch=true takes the structure of a base"):
+        pipeline(settings(place, "pictures", from_scratch=True))
+
+
+@pytest.mark.usefixtures("own_latents")
+def test_steps_of_a_procedure_are_read_as_neighbours(place: Path) -> None:
+    """Guards against procedures that are shuffled as sets are."""
+    config = task_settings(place)
+    data = open_training_sets(config)
+    drawn = [data[index].numbers for index in range(6)]
+    assert all(numbers == tuple(range(numbers[0], numbers[0] + 3)) for numbers in drawn)
+    plain = open_training_sets(replace(config, task=""))
+    assert any(list(plain[index].numbers) != sorted(plain[index].numbers) for index in range(6))
+
+
+@pytest.mark.usefixtures("own_latents")
+def test_validation_is_told_what_training_is(place: Path) -> None:
+    """Guards against a validation loss without the condition, which only falls as the task is forgotten."""
+    config = task_settings(place, validation=str(place / "own"), validate_every=1)
+    pipe = built(config)
+    for parameter in pipe.model.condition_parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    seen: list[torch.Tensor] = []
+    pipe.model.condition_embedder.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    (check,) = training_checks(pipe, encoder_of(pipe), config)
+    assert check.run(1)["loss"] > 0
+    noisy = [told for told in seen if told.shape[1] > 2][0].unflatten(1, (3, -1))[..., 0, 0]
+    assert torch.equal(noisy, noisy[:, :1] + torch.arange(3.0)), "neighbours, every one at its own position"
 
 
 @pytest.mark.parametrize("validation", ["pictures", "latents"])

@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from m2m.cli.main import main
+from m2m.cli.train_outline import outline_of
+from m2m.training.image_sets import TrainConfig
 from tests.tiny import tiny_unet_config
 from tests.training.plan.outlines import SMALLEST
 
@@ -74,6 +76,19 @@ def test_data_may_come_later(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert note == "# data 'later' is not there yet; assumed of each set: latents [2, 8, 8, 8], features [2, 49, 1280]"
 
 
+def test_a_task_is_planned_with_its_condition(capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards against embedders that are not counted, and a task whose data are looked for in vain."""
+    later: dict[str, Any] = {"data": "later", "base": "tiny-self", "batch_sets": 1, "images_per_set": 2}
+    models = [outline_of(TrainConfig(**later, task=task))[0].model for task in ("", "visual_procedure", "novel_view")]
+    counts = [sum(parameter.numel() for parameter in model.parameters()) for model in models]
+    layers = 256 * (3 * 96 + 4 * 160)  # projections of seven layers: two down, one in the middle, four up
+    position, camera = (256 * (numbers + 1) + 256 * 257 for numbers in (1 + 2 * 8, 12))
+    assert [count - counts[0] for count in counts[1:]] == [position + layers, camera + layers]
+    settings = [f"{name}={value}" for name, value in later.items()]
+    assert dry_run(*settings, "task=novel_view", "tracker=none") == 0
+    assert f"parameters      {counts[2]:,}, all trained" in capsys.readouterr().out
+
+
 def test_mistakes_are_those_of_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Guards against a dry run that lets pass what the run refuses."""
     config = write_config(tmp_path)
@@ -85,6 +100,9 @@ def test_mistakes_are_those_of_the_run(tmp_path: Path, capsys: pytest.CaptureFix
         "variant=dino": "needs vision_encoder=NAME",
         "autoencoder=none": "'none/config.json' does not exist",
         f"base={WEIGHTS / 'tiny-self'}": "leave out unet and scheduler",
+        "task=novel_veiw": "task 'novel_veiw' is unknown",
+        "task=novel_view": "needs sets with cameras",
+        "from_scratch=true": "give base=DIR",
     }.items():
         assert dry_run("--config", config, change) == 2
         (line,) = capsys.readouterr().err.splitlines()

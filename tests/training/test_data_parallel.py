@@ -12,18 +12,29 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from m2m.model.context import ContextReader
+from m2m.model.unet import M2MModel
 from m2m.training.loop import LoopConfig
 from m2m.training.parallel import Processes, gathered
 from m2m.training.step import Optimisation
 from m2m.training.task import StepBatch
-from tests.tiny import tiny_context, tiny_model
+from tests.tiny import tiny_context, tiny_model, tiny_task_model
 from tests.training.toys import in_processes
 
 SETS = 4
 STEPS = 3  # the average differs from the weights after two
 # Step 0: the second process drops every context, and with them the gradients of to_q, to_k, to_v. Step 1: one set does.
 KEEP = [[True, False, True, False], [True, True, False, True], [True, True, True, True]]
-WAYS = list(product(["self", "dino"], ["ddp", "fsdp"], [False, True]))
+TOLD = {"told-self": "self", "told-dino": "dino"}  # models with a condition
+WAYS = [
+    *product(["self", "dino"], ["ddp", "fsdp"], [False, True]),
+    ("told-self", "ddp", False),
+    ("told-dino", "ddp", False),
+    ("told-dino", "fsdp", True),
+]
+
+
+def model_of(variant: str) -> M2MModel:
+    return tiny_task_model(TOLD[variant]) if variant in TOLD else tiny_model(variant)
 
 
 def batches(variant: str, step: int, rank: int, ranks: int, accumulation: int) -> Iterator[StepBatch]:
@@ -31,10 +42,12 @@ def batches(variant: str, step: int, rank: int, ranks: int, accumulation: int) -
     generator = torch.Generator().manual_seed(step)
     sets = {
         "noisy": torch.randn(SETS, 3, 4, 8, 8, generator=generator),
-        "context": tiny_context(tiny_model(variant), SETS, 3, seed=step),
+        "context": tiny_context(model_of(variant), SETS, 3, seed=step),
         "timesteps": torch.randint(0, 1000, (SETS, 3), generator=generator),
         "keep_context": torch.tensor(KEEP[step]),
     }
+    if variant in TOLD:
+        sets |= {"conditions": torch.randn(SETS, 3, 3, generator=generator), "keep_condition": sets["keep_context"]}
     size = SETS // (ranks * accumulation)
     for first in range(rank * size, SETS, ranks * size):
         yield StepBatch(step, {name: tensor[first : first + size] for name, tensor in sets.items()})
@@ -48,7 +61,7 @@ def trained(variant: str, parallel: str, checkpointing: bool, accumulation: int)
     """Weights, average, optimiser state and gradient norms of the steps, and a prediction with averaged weights."""
     config = LoopConfig(parallel=parallel, warmup_steps=0, gradient_clip=0.3)
     with Processes(config) as processes:
-        model = tiny_model(variant).train()
+        model = model_of(variant).train()
         if checkpointing:
             model.enable_gradient_checkpointing()
         run = Optimisation(model, config, STEPS, processes)
@@ -97,7 +110,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     """
     # One test, not one a way: a second process of pytest would start all of it again.
     in_processes(2, worker, tmp_path)
-    for variant in ("self", "dino"):
+    for variant in ("self", "dino", *TOLD):
         expected = trained(variant, "ddp", checkpointing=False, accumulation=1)
         for path in sorted(tmp_path.glob(f"{variant}-*.safetensors")):
             found = load_file(path)
@@ -105,7 +118,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
             for name, tensor in expected.items():
                 limit = 1e-5 if name == "predicted" else 1e-6
                 assert (found[name] - tensor).abs().max() < limit, (path.stem, name)
-        start = tiny_model(variant).state_dict()
+        start = model_of(variant).state_dict()
         moved = [(tensor - expected[f"weight {name}"]).abs().max() for name, tensor in start.items()]
         assert sum(distance > 1e-4 for distance in moved) > len(moved) // 2
     assert len(list(tmp_path.glob("*.safetensors"))) == 2 * len(WAYS)

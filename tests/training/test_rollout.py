@@ -11,7 +11,16 @@ from m2m.diffusion.objective import ObjectiveConfig, draw, prediction_errors, tr
 from m2m.model.unet import M2MModel
 from m2m.training.rollout import inference, roll_out, rollout_start
 from tests.model.reference import reference_prediction
-from tests.tiny import CONTEXT_DIM, TOKENS, pictures, tiny_context, tiny_model, tiny_pipeline, tiny_scheduler
+from tests.tiny import (
+    CONTEXT_DIM,
+    TOKENS,
+    pictures,
+    tiny_context,
+    tiny_model,
+    tiny_pipeline,
+    tiny_scheduler,
+    tiny_task_model,
+)
 
 STEPS = 3
 ZERO_TERMINAL = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
@@ -72,6 +81,23 @@ def test_a_rollout_is_what_the_pipeline_makes() -> None:
     noise = [image_generator(3, "a", 0)]
     made = roll_out(pipe.model, pipe.scheduler, context, context, 2, STEPS, noise)
     assert (made[0, 2] - sampled).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_a_rollout_is_told_as_its_place_in_the_set_is() -> None:
+    """Guards against conditions that go to the context alone, or are those of another image."""
+    model = tiny_task_model("self")
+    latents, context = inputs(model)
+    told = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(8))
+    made = roll_out(model, tiny_scheduler(), latents, context, 2, STEPS, generators(2), None, told)
+    for b, generator in enumerate(generators(2)):
+        scheduler = tiny_scheduler()
+        scheduler.set_timesteps(STEPS)
+        sample = torch.randn(latents.shape[2:], generator=generator)
+        for timestep in scheduler.timesteps:
+            predicted = reference_prediction(model, sample, int(timestep), context[b, :2], told[b, :3])
+            sample = scheduler.step(predicted, timestep, sample).prev_sample
+        assert (made[b, 2] - sample).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("variant", ["self", "dino"])

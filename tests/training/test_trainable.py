@@ -13,10 +13,10 @@ from m2m.model.sizes import SD21_UNET
 from m2m.model.unet import M2MModel
 from m2m.training.trainable import TRAINABLE, check_trainable, merged, plain_tensors, set_trainable
 from m2m.types import UserError
-from tests.tiny import tiny_context, tiny_model
+from tests.tiny import tiny_context, tiny_model, tiny_task_model
 
 VARIANTS = ("self", "dino")
-PARTS = ("image_set_attention", "lora")
+PARTS = ("transformer_blocks", "image_set_attention", "lora")
 
 
 def adapted(variant: str, trainable: str, frozen: str = "float32") -> M2MModel:
@@ -75,7 +75,7 @@ def test_sizes_at_stable_diffusion_21(variant: str, count: int) -> None:
     assert {parameter.dtype for parameter in trained} == {torch.float32}
 
 
-@pytest.mark.parametrize("trainable", PARTS)
+@pytest.mark.parametrize("trainable", ["image_set_attention", "lora"])
 def test_frozen_vectors_stay_float32(trainable: str) -> None:
     """Bug: norms in half precision, whose gains of about 1 then step by 0.8%."""
     for name, parameter in adapted("self", trainable, "bfloat16").named_parameters():
@@ -116,6 +116,33 @@ def test_checkpointing_gives_the_same_gradients(variant: str, trainable: str) ->
     wanted, found = gradients(plain.train(), half=True), gradients(checkpointed, half=True)
     assert found.keys() == trained_names(plain) == wanted.keys()
     assert all(torch.equal(found[name], gradient) for name, gradient in wanted.items())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_transformer_blocks_are_trained_whole_and_nothing_else(variant: str) -> None:
+    """Bug: norms or projections around the attentions that stay behind, or a convolution that comes along."""
+    model = adapted(variant, "transformer_blocks")
+    names = {name for name in model.state_dict() if ".attentions." in name}
+    assert trained_names(model) == names
+    parts = {name.split(".attentions.")[1].split(".", 1)[1].split(".")[0] for name in names}
+    assert parts == {"norm", "proj_in", "transformer_blocks", "proj_out"}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("trainable", TRAINABLE)
+def test_a_condition_is_trained_in_any_case(variant: str, trainable: str) -> None:
+    """Bug: embedders that are frozen, or cast to half precision, with the base: the task is never learned."""
+    model = tiny_task_model(variant)
+    own = {name for name, _ in model.named_parameters()} - {name for name, _ in tiny_model(variant).named_parameters()}
+    set_trainable(model, trainable, lora_rank=4, frozen_precision="bfloat16")
+    assert len(list(model.condition_parameters())) == len(own) and own <= trained_names(model)
+    assert all(parameter.dtype == torch.float32 for parameter in model.condition_parameters())
+    plain = merged(model)
+    assert plain.condition == model.condition
+    told = {**batch(variant), "conditions": torch.randn(2, 3, 3)}
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert (plain(**told) - model(**told)).abs().max() < 0.1
+        assert (plain(**told) - plain(**batch(variant))).abs().max() > 0.2
 
 
 def test_a_clean_pass_through_frozen_weights_keeps_no_graph() -> None:
@@ -191,7 +218,7 @@ def test_the_adapter_starts_silent_and_from_the_seed() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"trainable": "everything"}, "one of all, image_set_attention, lora"),
+        ({"trainable": "everything"}, "one of all, transformer_blocks, image_set_attention, lora"),
         ({"frozen_precision": "int8"}, "one of bfloat16, float32"),
         ({"trainable": "lora", "lora_rank": 0}, "lora_rank is 0"),
         ({"trainable": "lora", "precision": "float32"}, "precision=bfloat16"),

@@ -10,7 +10,7 @@ from m2m.model.unet import M2MModel
 from m2m.training import validation
 from m2m.training.seeds import set_generator
 from m2m.training.validation import validation_losses
-from tests.tiny import tiny_context, tiny_model, tiny_scheduler
+from tests.tiny import tiny_context, tiny_model, tiny_scheduler, tiny_task_model
 
 BUCKETS = ["timestep_0-249", "timestep_250-499", "timestep_500-749", "timestep_750-999"]
 
@@ -75,6 +75,27 @@ def test_a_bucket_holds_its_own_timesteps() -> None:
     timesteps = torch.cat(seen).unflatten(1, (3, 4))  # [S, N, K]
     assert torch.equal(timesteps // 250, torch.arange(4).expand(3, 3, 4))
     assert len(timesteps.unique()) > 30
+
+
+@pytest.mark.parametrize("variant", ["self", "dino"])
+def test_every_set_hears_its_own_conditions(variant: str) -> None:
+    """Guards against conditions of the first sets for all batches, or a tenth of them dropped as in training."""
+    model = tiny_task_model(variant)
+    latents = torch.randn(3, 3, 4, 8, 8, generator=torch.Generator().manual_seed(5))
+    context = latents if variant == "self" else tiny_context(model, 3, 3)
+    told = torch.randn(3, 3, 3, generator=torch.Generator().manual_seed(6))
+
+    def loss(sets: slice, conditions: torch.Tensor | None, batch_sets: int) -> float:
+        inputs = latents[sets], context[sets]
+        return validation_losses(model, tiny_scheduler(), *inputs, batch_sets=batch_sets, conditions=conditions)["loss"]
+
+    everything = slice(None)
+    assert loss(everything, told, 1) == pytest.approx(loss(everything, told, 3), rel=1e-5)
+    assert loss(everything, told, 1) != loss(everything, None, 1)
+    changed = told.clone()
+    changed[2] += 0.5
+    assert loss(everything, changed, 1) != loss(everything, told, 1)
+    assert loss(slice(2), changed[:2], 1) == loss(slice(2), told[:2], 1)
 
 
 def test_numbers_are_those_of_the_objective() -> None:

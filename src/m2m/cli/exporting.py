@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,13 @@ from torch import Tensor
 from m2m.checkpoint import atomic_folder
 from m2m.data.grids import image_grid
 from m2m.data.reading.dataset import ReadConfig
+from m2m.data.reading.image_set import ImageSet, stack_sets
+from m2m.data.reading.order import OrderConfig
 from m2m.data.reading.sets import open_sets
+from m2m.loading import settings_of
 from m2m.pipeline import M2MPipeline
+from m2m.tasks.task import Task
+from m2m.training.conditions import set_conditions
 from m2m.training.parallel import gathered
 from m2m.training.step import Optimisation
 from m2m.training.trainable import merged
@@ -29,29 +36,78 @@ SHARD = "15MB"  # a repository's limit on a file
 
 
 def sample_grids(
-    pipe: M2MPipeline, validation: str | Path, steps: int, guidance: float
+    pipe: M2MPipeline, validation: str | Path, steps: int, guidance: float, task: Task | None = None
 ) -> Callable[[int], Mapping[str, NDArray[np.uint8]]]:
     """A function of the step that continues the first sets of `validation` with the pipeline as it is then.
 
     The sets and the noise are the same each time, so that grids of two steps can be compared. validation: shards of
-    pictures, or "world:NAME:SPLIT:COUNT". Raises UserError where it holds latents, or fewer images than are given.
+    pictures, or "world:NAME:SPLIT:COUNT". task: what the pipeline's model is told, if anything. Raises UserError where
+    it holds latents, or fewer images than are given.
     """
-    config = ReadConfig(images=GIVEN, within=(0, GIVEN), ordered=True, size=pipe.image_size)
-    data = open_sets(validation, config)
-    if data.encoders is not None:
-        raise UserError(f"validation '{validation}' holds latents; sample grids need pictures: set sample_every=0")
-    sets = [data[index].images for index in range(min(SETS, len(data)))]
-    given = [[Image.fromarray(image) for image in images] for images in sets if images is not None]
+    shown = _shown_sets(validation, pipe.image_size, task)
     pipe.set_progress_bar_config(disable=True)
 
     def sample(step: int) -> Mapping[str, NDArray[np.uint8]]:
         (made,) = pipe(
-            given, num_images=GENERATED, num_inference_steps=steps, guidance_scale=guidance, return_dict=False
+            shown.given,
+            num_images=shown.generated,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            conditions=shown.conditions,
+            return_dict=False,
         )
-        rows = [[*old, *new] for old, new in zip(given, made, strict=True)]
-        return {"samples": np.asarray(image_grid(rows, columns=[("given", GIVEN), ("generated", GENERATED)]))}
+        return {"samples": np.asarray(image_grid(*shown.grid(made)))}
 
     return sample
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """The sets of a grid: pictures that are given, how many follow, what they are told, and what they truly are."""
+
+    given: list[list[Image.Image]]
+    generated: int
+    conditions: list[NDArray[np.float32]] | None = None
+    true: list[list[Image.Image]] | None = None
+
+    def grid(self, made: Sequence[Sequence[Image.Image]]) -> tuple[list[list[Image.Image]], list[tuple[str, int]]]:
+        """Rows and groups of columns of `image_grid`."""
+        true = self.true or [[] for _ in made]
+        rows = [[*old, *new, *own] for old, new, own in zip(self.given, made, true, strict=True)]
+        columns = [("given", len(self.given[0])), ("generated", self.generated), ("true", len(true[0]))]
+        return rows, [(name, count) for name, count in columns if count]
+
+
+def _shown_sets(validation: str | Path, size: int, task: Task | None) -> _Shown:
+    if task is None:
+        return _Shown([_pictures(one) for one in _first_sets(validation, GIVEN, size, "error")], GENERATED)
+    # A view is asked of one picture; a procedure shows with two where it goes.
+    given = 2 if task.ordered else 1
+    sets = _first_sets(validation, given + GENERATED, size, "skip")  # of procedures some are short
+    batch = stack_sets(sets)
+    conditions = set_conditions(task, batch, torch.device("cpu"))
+    assert conditions is not None
+    pictures = [_pictures(one) for one in sets]
+    return _Shown(
+        given=[own[:given] for own in pictures],
+        generated=GENERATED,
+        conditions=[own.numpy() for own in conditions],
+        true=[own[given:] for own in pictures],
+    )
+
+
+def _first_sets(validation: str | Path, images: int, size: int, too_few: str) -> list[ImageSet]:
+    """The first `SETS` sets, the first images of each, by number."""
+    config = ReadConfig(images=images, within=(0, images), ordered=True, size=size, too_few=too_few)
+    data = open_sets(validation, config)
+    if data.encoders is not None:
+        raise UserError(f"validation '{validation}' holds latents; sample grids need pictures: set sample_every=0")
+    order = data.order(OrderConfig(batch_sets=1, shuffle=0, epochs=1))
+    return [data[plan.visits[0].index] for plan in islice(order, SETS)]
+
+
+def _pictures(one: ImageSet) -> list[Image.Image]:
+    return [] if one.images is None else [Image.fromarray(image) for image in one.images]
 
 
 def export_pipeline(pipe: M2MPipeline, optimisation: Optimisation, folder: str | Path) -> None:
@@ -75,9 +131,7 @@ def _plain_copy(pipe: M2MPipeline, tensors: Mapping[str, Tensor]) -> M2MPipeline
     for part in parts.values():
         if isinstance(part, torch.nn.Module):
             part.cpu().half()
-    names = ("default_guidance_scale", "default_guidance_interval")
-    model = merged(pipe.model, tensors, torch.float16)
-    return M2MPipeline(model=model, **parts, **{name: pipe.config[name] for name in names})
+    return M2MPipeline(model=merged(pipe.model, tensors, torch.float16), **parts, **settings_of(pipe))
 
 
 def _write(pipe: M2MPipeline, folder: Path) -> None:

@@ -32,7 +32,7 @@ def outline_of(config: TrainConfig) -> tuple[Outline, list[str]]:
     Raises UserError for what the run would refuse too. Data that are not there yet are assumed to be latents of the
     U-Net's size, so that a run can be planned before its data are made.
     """
-    from m2m.cli.train_parts import at_own_size, open_training_sets
+    from m2m.cli.train_parts import add_task, at_own_size, open_training_sets
     from m2m.pipeline import M2MPipeline
     from m2m.training.encoding import SetEncoder
     from m2m.training.image_sets import ImageSetTask
@@ -40,6 +40,7 @@ def outline_of(config: TrainConfig) -> tuple[Outline, list[str]]:
 
     networks = _of_base(config) if config.base else _new(config)
     model, scheduler, autoencoder, vision_encoder = networks
+    add_task(model, config)
     if _absent(config.data):
         arrays = _assumed_arrays(config, networks)
         sizes = ", ".join(f"{name} {list(shape)}" for name, shape in arrays.items())
@@ -57,19 +58,20 @@ def _of_base(config: TrainConfig) -> Networks:
     import diffusers
 
     from m2m.checkpoint import read_json
-    from m2m.cli.models import INDEX, find_model
     from m2m.cli.train_parts import check_base
+    from m2m.model_folder import INDEX, find_model
     from m2m.training.image_sets import with_zero_terminal_snr
 
-    folder = find_model(config.base).path
-    model = _network(folder / "model")
+    base = find_model(config.base)
+    model = _network(base.part("model"))
     check_base(config, model.config.variant)
-    scheduler = getattr(diffusers, read_json(folder / INDEX)["scheduler"][1]).from_pretrained(folder / "scheduler")
-    vision = folder / "vision_encoder"
+    place = base.part("scheduler")
+    scheduler = getattr(diffusers, read_json(place.parent / INDEX)["scheduler"][1]).from_pretrained(place)
+    vision = base.part("vision_encoder")
     return Networks(
         model,
         with_zero_terminal_snr(scheduler, config.zero_terminal_snr),
-        _network(folder / "vae"),
+        _network(base.part("vae")),
         _network(vision) if (vision / CONFIG).is_file() else None,
     )
 

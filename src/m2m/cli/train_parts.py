@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from m2m.types import UserError
 
 if TYPE_CHECKING:
+    from m2m.data.reading.dataset import ReadConfig
     from m2m.data.reading.sets import SetData
     from m2m.pipeline import M2MPipeline
     from m2m.training.encoding import SetEncoder
@@ -22,14 +23,23 @@ def open_training_sets(config: TrainConfig, size: int | None = None) -> SetData:
 
     size: pixels of a side that pictures become; None: as stored.
     """
-    from m2m.data.reading.dataset import ReadConfig
     from m2m.data.reading.sets import open_sets
 
-    read = ReadConfig(images=config.images_per_set, seed=config.seed, size=size, too_few=config.too_few)
+    read = replace(read_config(config), size=size, too_few=config.too_few)
     data = open_sets(config.data, read, config.cache or None)
     if len(data) < config.batch_sets:
         raise UserError(f"data '{config.data}' has {len(data)} sets; {config.batch_sets} sets a batch are wanted")
     return data
+
+
+def read_config(config: TrainConfig) -> ReadConfig:
+    """`images_per_set` images of each set, drawn as the task wants them."""
+    from m2m.data.reading.dataset import ReadConfig
+    from m2m.training.conditions import task_of
+
+    task = task_of(config.task)
+    consecutive = task is not None and task.ordered
+    return ReadConfig(images=config.images_per_set, seed=config.seed, consecutive=consecutive)
 
 
 def at_own_size(config: TrainConfig, data: SetData, pipe: M2MPipeline) -> SetData:
@@ -40,11 +50,25 @@ def at_own_size(config: TrainConfig, data: SetData, pipe: M2MPipeline) -> SetDat
 def build_pipeline(config: TrainConfig, data: SetData, device: Any) -> M2MPipeline:
     """What is trained, among all that samples and the export need: of `base`, or new with the named parts.
 
-    Raises UserError for a part that is missing or was not the one that encoded the data.
+    Raises UserError for a part that is missing or was not the one that encoded the data, or a base of another task.
     """
     pipe = _of_base(config, device) if config.base else _new(config, data)
     _check_encoders(config, pipe, data)
+    add_task(pipe.model, config)
+    if config.task:
+        pipe.register_to_config(
+            default_guidance_scale=config.sample_guidance,
+            default_guidance_interval=list(config.sample_guidance_interval),
+            default_condition_guidance_scale=config.sample_condition_guidance,
+        )
     return pipe.to(device)
+
+
+def add_task(model: Any, config: TrainConfig) -> None:
+    """Give the model, in place, what it needs for `task`. Raises UserError where it belongs to another one."""
+    from m2m.training.conditions import take_up_task, task_of
+
+    take_up_task(model, task_of(config.task), config.seed, f"base '{config.base}'")
 
 
 def encoder_of(pipe: M2MPipeline) -> SetEncoder:
@@ -57,13 +81,14 @@ def encoder_of(pipe: M2MPipeline) -> SetEncoder:
 def training_checks(pipe: M2MPipeline, encoder: SetEncoder, config: TrainConfig) -> list[Check]:
     """What is looked at on the way: validation losses, and grids of samples."""
     from m2m.cli.exporting import sample_grids
+    from m2m.training.conditions import task_of
     from m2m.training.watching import Check
 
     checks = []
     if config.validation and config.validate_every:
         checks.append(Check("validation", config.validate_every, _validation_losses(pipe, encoder, config)))
     if config.validation and config.sample_every:
-        grids = sample_grids(pipe, config.validation, config.sample_steps, config.sample_guidance)
+        grids = sample_grids(pipe, config.validation, config.sample_steps, config.sample_guidance, task_of(config.task))
         checks.append(Check("samples", config.sample_every, grids))
     return checks
 
@@ -78,6 +103,8 @@ def check_base(config: TrainConfig, variant: str) -> None:
 
 def check_new(config: TrainConfig) -> None:
     """Raise UserError where a part of a new pipeline is not named."""
+    if config.from_scratch:
+        raise UserError("from_scratch=true takes the structure of a base: give base=DIR, or leave it out")
     if not config.autoencoder:
         raise UserError("give autoencoder=DIR, the one that encoded the data, or base=DIR, a pipeline to start from")
     if config.variant == "dino" and not config.vision_encoder:
@@ -85,11 +112,14 @@ def check_new(config: TrainConfig) -> None:
 
 
 def _of_base(config: TrainConfig, device: Any) -> M2MPipeline:
-    from m2m.cli.models import find_model, load_pipeline
-    from m2m.training.image_sets import with_zero_terminal_snr
+    from m2m.loading import load_pipeline
+    from m2m.model_folder import find_model
+    from m2m.training.image_sets import redrawn, with_zero_terminal_snr
 
     pipe = load_pipeline(find_model(config.base), str(device))
     check_base(config, pipe.model.config.variant)
+    if config.from_scratch:
+        pipe.register_modules(model=redrawn(pipe.model, config.seed))
     if config.null_context:
         pipe.model.register_to_config(null_context=config.null_context)
     pipe.register_modules(scheduler=with_zero_terminal_snr(pipe.scheduler, config.zero_terminal_snr))
@@ -123,12 +153,12 @@ def _vision_encoder(config: TrainConfig) -> Any:
 
 def _check_encoders(config: TrainConfig, pipe: M2MPipeline, data: SetData) -> None:
     """Latents that another autoencoder made look alike and are not: compare the hashes that the data names."""
-    from m2m.cli.models import find_model
     from m2m.cli.parts import vision_identity, weights_hash
+    from m2m.model_folder import find_model
 
     if data.encoders is None:
         return
-    folder = find_model(config.base).path / "vae" if config.base else Path(config.autoencoder)
+    folder = find_model(config.base).part("vae") if config.base else Path(config.autoencoder)
     if data.encoders["latents"] != weights_hash(folder):
         raise UserError(f"autoencoder '{folder}' is not the one that encoded '{config.data}'")
     if pipe.vision_encoder is not None and data.encoders.get("features"):
@@ -143,22 +173,24 @@ def _validation_losses(
     """A function that measures the validation losses, always on the same images with the same noise."""
     import torch
 
-    from m2m.data.reading.dataset import ReadConfig
     from m2m.data.reading.image_set import stack_sets
     from m2m.data.reading.sets import open_sets
+    from m2m.training.conditions import set_conditions, task_of
     from m2m.training.image_sets import set_inputs
     from m2m.training.validation import validation_losses
 
-    read = ReadConfig(images=config.images_per_set, seed=config.seed)
+    read = read_config(config)
     held_out = open_sets(config.validation, read)
     if held_out.encoders is None:
         held_out = open_sets(config.validation, replace(read, size=pipe.image_size))
     sets = stack_sets([held_out[i] for i in range(min(len(held_out), config.validation_sets))])
     latents, context = set_inputs(pipe.model, encoder, sets, torch.device("cpu"))
-
+    conditions = set_conditions(task_of(config.task), sets, torch.device("cpu"))
     at_once = config.micro_batch_sets or config.batch_sets
 
     def losses(step: int) -> Mapping[str, float]:
-        return validation_losses(pipe.model, pipe.scheduler, latents, context, batch_sets=at_once)
+        return validation_losses(
+            pipe.model, pipe.scheduler, latents, context, batch_sets=at_once, conditions=conditions
+        )
 
     return losses

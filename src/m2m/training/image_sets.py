@@ -18,12 +18,13 @@ from m2m.data.reading.order import Cursor, OrderConfig
 from m2m.data.reading.sets import SetData
 from m2m.diffusion.objective import ObjectiveConfig, check_objective, draw, set_length, training_loss
 from m2m.model.unet import M2MModel
+from m2m.training.conditions import check_conditions, set_conditions, task_of
 from m2m.training.encoding import SetEncoder
 from m2m.training.loop import LoopConfig
 from m2m.training.rollout import roll_out, rollout_start
 from m2m.training.seeds import set_generator, step_generator
 from m2m.training.task import Share
-from m2m.training.trainable import check_trainable
+from m2m.training.trainable import check_trainable, rebuilt
 from m2m.types import UserError
 
 
@@ -38,9 +39,14 @@ class TrainConfig(LoopConfig):
     What it trains: `base`, an M2M pipeline (`m2m init`, or trained before); else a new model described by `unet` and
     `scheduler` (config fields of diffusers' UNet2DConditionModel and DDIMScheduler), with the `autoencoder` and
     `vision_encoder` that encoded the data. variant, null_context: of a new model; with a base, variant must agree and
-    null_context may change it. trainable: `all`; `image_set_attention`, the rest frozen in `frozen_precision`; `lora`,
-    that and adapters of rank `lora_rank` on the rest. zero_terminal_snr: rescale the noise schedule so
-    that its last step is pure noise (Lin et al. 2023); for models that predict v.
+    null_context may change it. from_scratch: take of `base` the structure and the parts beside the model, but draw the
+    model's weights anew. trainable: `all`; `transformer_blocks` or `image_set_attention`, the rest frozen in
+    `frozen_precision`; `lora`, the latter and adapters of rank `lora_rank` on the rest. zero_terminal_snr: rescale the
+    noise schedule so that its last step is pure noise (Lin et al. 2023); for models that predict v.
+
+    task: what the model is fine-tuned for (`m2m.tasks`): `novel_view`, `visual_procedure`, or a class of one's own,
+    FILE.py:Class; empty: image sets as they come. With a task, sample_guidance, sample_guidance_interval and
+    sample_condition_guidance (s_I and s_C of equation 7) become the exported pipeline's own.
 
     How: a step is `batch_sets` sets of `images_per_set` images over all processes; each runs `micro_batch_sets` at once
     (0: its whole share) and accumulates gradients. workers: processes that load data. too_few: what a set with
@@ -50,6 +56,8 @@ class TrainConfig(LoopConfig):
     data: str = MISSING
     validation: str = ""
     base: str = ""
+    from_scratch: bool = False
+    task: str = ""
     autoencoder: str = ""
     vision_encoder: str = ""
     variant: str = ""
@@ -73,6 +81,7 @@ class TrainConfig(LoopConfig):
     sample_steps: int = 25
     sample_guidance: float = 2.0
     sample_guidance_interval: tuple[float, float] = (0.0, 1.0)
+    sample_condition_guidance: float = 1.0
     export: str = ""
 
 
@@ -92,6 +101,12 @@ def new_model(config: TrainConfig, context_dim: int | None) -> M2MModel:
         null_context=config.null_context or "drop",
         clean_timestep=config.clean_timestep,
     )
+
+
+def redrawn(model: M2MModel, seed: int) -> M2MModel:
+    """A model of the same structure with new random weights, those that `new_model` would draw."""
+    torch.manual_seed(seed)
+    return rebuilt(model)
 
 
 def new_scheduler(config: TrainConfig) -> DDIMScheduler:
@@ -133,7 +148,8 @@ class SetBatch:
 
     def tensors(self) -> dict[str, Tensor]:
         """What was read."""
-        named = {name: getattr(self.sets, name) for name in ("images", "latents", "features", "numbers")}
+        names = ("images", "latents", "features", "conditions", "numbers")
+        named = {name: getattr(self.sets, name) for name in names}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
 
@@ -153,6 +169,7 @@ class ImageSetTask:
         self._data = data
         self._config = config
         self._encoder = encoder or SetEncoder()
+        self._task = task_of(config.task)
         check_trainable(config.trainable, config.lora_rank, config.frozen_precision, config.precision)
         check_objective(config.objective, config.images_per_set, model.config.variant, scheduler)
         check_data(model, data, config, self._encoder)
@@ -188,17 +205,28 @@ class ImageSetTask:
         of_step = step_generator(seed, step)
         images = set_length(objective, latents.shape[1], of_step)
         latents, context = latents[:, :images], context[:, :images]
+        conditions = set_conditions(self._task, batch.sets, device)
+        conditions = None if conditions is None else conditions[:, :images]
         generators = [set_generator(seed, *visit) for visit in zip(batch.sets.epochs, batch.keys, strict=True)]
         draws = draw(objective, self._scheduler.config.num_train_timesteps, latents.shape[1:], generators)
         start = rollout_start(objective, images, of_step)
         if start is not None:
-            context = self._rolled_out(latents, context, start, generators)
-        return training_loss(module, self._scheduler, latents, context, objective, draws)
+            context = self._rolled_out(latents, context, start, generators, conditions)
+        return training_loss(module, self._scheduler, latents, context, objective, draws, conditions)
 
-    def _rolled_out(self, latents: Tensor, context: Tensor, start: int, generators: list[torch.Generator]) -> Tensor:
+    def _rolled_out(
+        self,
+        latents: Tensor,
+        context: Tensor,
+        start: int,
+        generators: list[torch.Generator],
+        conditions: Tensor | None,
+    ) -> Tensor:
         to_context = self._encoder.tokens_of_latents if self.module.config.variant == "dino" else None
         steps = self._config.objective.rollout_steps
-        return roll_out(self.module, self._scheduler, latents, context, start, steps, generators, to_context)
+        return roll_out(
+            self.module, self._scheduler, latents, context, start, steps, generators, to_context, conditions
+        )
 
 
 def set_inputs(
@@ -207,6 +235,9 @@ def set_inputs(
     """Latents [B, N, C, h, w] and what is attended to: latents again (Self), or tokens [B, N, S, D] (DINO); float32."""
     latents = encoder.latents(sets.images) if sets.latents is None else sets.latents  # type: ignore[arg-type]
     latents = latents.to(device, torch.float32, non_blocking=True)
+    # As they are stored. A convolution leaves them with channels last, where torch's group norm on a CPU breaks down
+    # behind frozen layers: it writes a gradient of its input that nobody has asked for.
+    latents = latents.contiguous()
     if model.config.variant == "self":
         return latents, latents
     if sets.features is not None:
@@ -222,6 +253,7 @@ def check_data(model: M2MModel, data: SetData, config: TrainConfig, encoder: Set
     if config.objective.rollout_probability and dino and not encoder.decodes:
         raise UserError("objective.rollout_probability of M2M-DINO needs the autoencoder and the vision encoder")
     first = data[0]
+    check_conditions(task_of(config.task), first, config.data)
     if first.latents is None:
         return  # pictures: what encodes them belongs to the pipeline
     wanted, found = model.unet.config.in_channels, first.latents.shape[1]

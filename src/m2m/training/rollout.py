@@ -42,6 +42,7 @@ def roll_out(
     steps: int,
     generators: Sequence[torch.Generator],
     to_context: Callable[[Tensor], Tensor] | None = None,
+    conditions: Tensor | None = None,
 ) -> Tensor:
     """The context of training, its image ``start`` replaced by the model's own sample; nothing else changes.
 
@@ -56,25 +57,35 @@ def roll_out(
         steps: DDIM steps.
         generators: one a set, for the noise that its sample starts from; after its draws of ``objective.draw``.
         to_context: turns latents ``[B, 1, C, h, w]`` into vision tokens ``[B, 1, S, D]``; M2M-DINO only.
+        conditions: ``[B, N, dim]`` of a task, of which none is dropped here; None: the model has none.
     """
     raw = unwrapped(model)
     noise = torch.stack([torch.randn(latents.shape[2:], generator=generator) for generator in generators])
     with inference(raw):
-        sample = _sample(raw, scheduler, context[:, :start], noise.to(latents.device), steps)  # [B, 1, C, h, w]
+        before, noise = context[:, :start], noise.to(latents.device)
+        told = None if conditions is None else conditions[:, : start + 1]  # [B, start+1, dim]
+        sample = _sample(raw, scheduler, before, noise, steps, told)  # [B, 1, C, h, w]
     own = sample if to_context is None else to_context(sample)  # [B, 1, ...]
     return torch.cat([context[:, :start], own.to(context.dtype), context[:, start + 1 :]], dim=1)
 
 
-def _sample(model: M2MModel, scheduler: Any, context: Tensor, noise: Tensor, steps: int) -> Tensor:
-    """DDIM from ``noise`` ``[B, C, h, w]`` to latents ``[B, 1, C, h, w]``, given the images of ``context``."""
+def _sample(
+    model: M2MModel, scheduler: Any, context: Tensor, noise: Tensor, steps: int, conditions: Tensor | None
+) -> Tensor:
+    """DDIM from ``noise`` ``[B, C, h, w]`` to latents ``[B, 1, C, h, w]``, given the images of ``context``.
+
+    conditions: of the images of ``context`` and of the one that is made, or None.
+    """
     # A copy, for `set_timesteps` would change the scheduler of the run.
     ddim = DDIMScheduler.from_config(scheduler.config)
     ddim.set_timesteps(steps, device=noise.device)
     sets, count = context.shape[:2]
-    reader = ContextReader([Column(model.write_context(context), (count,) * sets)])
+    of_context, own = (None, None) if conditions is None else (conditions[:, :count], conditions[:, count:])
+    cache = model.write_context(context, conditions=of_context)
+    reader = ContextReader([Column(cache, (count,) * sets)])
     latents = noise.unsqueeze(1) * ddim.init_noise_sigma  # [B, 1, C, h, w]
     for timestep in ddim.timesteps:
-        predicted = model.denoise(latents, timestep.expand(sets, 1), reader)  # [B, 1, C, h, w]
+        predicted = model.denoise(latents, timestep.expand(sets, 1), reader, own)  # [B, 1, C, h, w]
         latents = ddim.step(predicted.float(), timestep, latents).prev_sample  # [B, 1, C, h, w]
     return latents
 

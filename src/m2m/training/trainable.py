@@ -1,6 +1,9 @@
-"""Which weights of a model are trained: all, image-set attention alone, or that and a low-rank adapter of the rest.
+"""Which weights of a model are trained: all, its transformer blocks, image-set attention alone, or that and a low-rank
+adapter of the rest. What a task adds for its condition is trained in any case.
 
     all                  what the paper does: nothing is frozen
+    transformer_blocks   self-attention, image-set attention and feed-forward, with their norms and projections; the
+                         convolutions and the embedding of time stay the base's
     image_set_attention  50 million weights (M2M-Self) or 63 million (M2M-DINO) at Stable Diffusion 2.1's size
     lora                 the same, and beside the frozen linear layers of self-attention and feed-forward a product of
                          two thin matrices (Hu et al. 2021, "LoRA: Low-rank adaptation of large language models")
@@ -10,15 +13,16 @@ What is frozen costs no gradient, no optimiser state and no average, and may lie
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
 from m2m.model.unet import M2MModel
 from m2m.types import UserError
 
-TRAINABLE = ("all", "image_set_attention", "lora")
+TRAINABLE = ("all", "transformer_blocks", "image_set_attention", "lora")
 FROZEN_PRECISIONS = ("bfloat16", "float32")
 
 # Below each transformer block. Image-set attention (attn2) is trained whole.
@@ -66,9 +70,8 @@ def set_trainable(
     model.requires_grad_(trainable == "all")
     if trainable == "lora":
         _add_lora(model, lora_rank, seed)
-    if trainable != "all":
-        for parameter in model.image_set_attention_parameters():
-            parameter.requires_grad_(True)
+    for parameter in _trained_whole(model, trainable):
+        parameter.requires_grad_(True)
     frozen = getattr(torch, frozen_precision)
     for parameter in model.parameters():
         half = not parameter.requires_grad and parameter.ndim > 1
@@ -84,9 +87,17 @@ def merged(
     """
     plain = plain_tensors(model.state_dict() if tensors is None else tensors, dtype)
     with torch.device("meta"):
-        copied = M2MModel.from_config(model.config)
+        copied = rebuilt(model)
     copied.load_state_dict(plain, strict=True, assign=True)
     return copied.requires_grad_(False).eval()
+
+
+def rebuilt(model: M2MModel) -> M2MModel:
+    """A model of the same structure with new random weights, from torch's global generator."""
+    # diffusers leaves out what was a default when the model was made, also where it has changed since: a condition.
+    fields = {name: value for name, value in model.config.items() if name != "_use_default_values"}
+    made: M2MModel = M2MModel.from_config(fields)
+    return made
 
 
 def plain_tensors(tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
@@ -101,6 +112,16 @@ def plain_tensors(tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.floa
             tensor = tensor.float() + tensors[layer + UP].float() @ tensors[layer + DOWN].float()
         plain[name.replace(f"{BASE}.", ".")] = tensor.detach().to(dtype, copy=True)
     return plain
+
+
+def _trained_whole(model: M2MModel, trainable: str) -> Iterator[nn.Parameter]:
+    """What is trained where not all is: image-set attention or all of its blocks, and what a condition has brought."""
+    if trainable == "transformer_blocks":
+        blocks = (module for module in model.unet.modules() if isinstance(module, Transformer2DModel))
+        yield from (parameter for block in blocks for parameter in block.parameters())
+    elif trainable != "all":
+        yield from model.image_set_attention_parameters()
+    yield from model.condition_parameters()
 
 
 def _add_lora(model: M2MModel, rank: int, seed: int) -> None:

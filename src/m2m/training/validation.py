@@ -29,8 +29,9 @@ def validation_losses(
     buckets: int = 4,
     batch_sets: int = 1,
     seed: int = 0,
+    conditions: Tensor | None = None,
 ) -> dict[str, float]:
-    """Mean squared errors of the prediction, without weights, dropout of the context or noise on it.
+    """Mean squared errors of the prediction, without weights, dropout of context or conditions, or noise on it.
 
     The caller's autocast decides the precision. The noise of a set follows from ``seed`` and its place among the sets.
 
@@ -41,6 +42,7 @@ def validation_losses(
             ``training_loss``.
         buckets: Q, 1..T: equal ranges of timesteps; each image is noised once in every one.
         batch_sets: sets run at once, at most: N*Q noisy images each; fewer where they are large (`PLACES`).
+        conditions: ``[S, N, dim]`` of a task; None: the model has none.
 
     Returns:
         ``loss`` over everything; ``timestep_LOW-HIGH`` for each bucket; ``context_0`` .. ``context_{N-1}`` by the
@@ -58,13 +60,15 @@ def validation_losses(
             few = slice(start, start + at_once)
             some, seen = (tensor[few].to(device, torch.float32) for tensor in (latents, context))
             numbers = range(start, start + len(some))
-            parts.append(prediction_errors(raw, scheduler, some, seen, _draws(some, numbers, edges, seed)).cpu())
+            told = None if conditions is None else conditions[few].to(device, torch.float32)
+            draws = _draws(some, numbers, edges, seed)
+            parts.append(prediction_errors(raw, scheduler, some, seen, draws, told).cpu())
     return _means(torch.cat(parts), edges)
 
 
 def _draws(latents: Tensor, numbers: range, edges: list[int], seed: int) -> Draws:
     """Draws of some sets whose K copies of each image lie in the K buckets, uniform within each."""
-    config = ObjectiveConfig(context_dropout=0.0, noise_draws=len(edges) - 1)
+    config = ObjectiveConfig(context_dropout=0.0, condition_dropout=0.0, noise_draws=len(edges) - 1)
     generators = [set_generator(seed, 0, number) for number in numbers]
     images = latents.shape[1]
     draws = draw(config, edges[-1], latents.shape[1:], generators)

@@ -14,44 +14,50 @@ from m2m.training.encoding import SetEncoder
 from m2m.training.plan.rehearsal import Rehearsal, rehearse, rollout_flops
 from m2m.training.plan.storages import Storages, live_peak
 from m2m.training.rollout import roll_out
-from tests.tiny import tiny_autoencoder, tiny_context, tiny_encoder, tiny_model, tiny_scheduler
+from tests.tiny import tiny_autoencoder, tiny_context, tiny_encoder, tiny_model, tiny_scheduler, tiny_task_model
 from tests.training.plan.outlines import IMAGES, SMALLEST, tiny_outline, tiny_settings
 
 SETS = 2
+KEEP = torch.tensor([False, True])
 
 
 def peak(rehearsal: Rehearsal) -> int:
     return live_peak(event.size for event in rehearsal.events if not event.gradient)
 
 
-def real_peak(variant: str, checkpointing: bool) -> int:
-    """Of what really lives in a step."""
-    model = tiny_model(variant).train()
+def real_peak(variant: str, checkpointing: bool, told: bool) -> int:
+    """Of what really lives in a step. told: of a model with a condition."""
+    model = (tiny_task_model(variant) if told else tiny_model(variant)).train()
     if checkpointing:
         model.enable_gradient_checkpointing()
     latents = torch.zeros(SETS, IMAGES, 4, 8, 8)
     context = latents if variant == "self" else tiny_context(model, SETS, IMAGES)
     timesteps = torch.zeros(SETS, IMAGES, dtype=torch.int64)
-    draws = Draws(timesteps, torch.zeros_like(latents), torch.tensor([False, True]))
+    draws = Draws(timesteps, torch.zeros_like(latents), KEEP, KEEP)
     storages = Storages()
     with storages:
-        loss, _ = training_loss(model, tiny_scheduler(), latents, context, ObjectiveConfig(), draws)
+        conditions = torch.zeros(SETS, IMAGES, 3) if told else None
+        loss, _ = training_loss(model, tiny_scheduler(), latents, context, ObjectiveConfig(), draws, conditions)
         loss.backward()
     return live_peak(event.size for event in storages.events)
 
 
 @pytest.mark.parametrize(("variant", "checkpointing"), [("self", True), ("dino", False)])
-def test_it_holds_what_a_real_step_holds(variant: str, checkpointing: bool) -> None:
+@pytest.mark.parametrize("told", [False, True])
+def test_it_holds_what_a_real_step_holds(variant: str, checkpointing: bool, told: bool) -> None:
     """Guards against operations that keep more on fake tensors than on real ones, or less."""
     config = tiny_settings(gradient_checkpointing=checkpointing)
-    planned = peak(rehearse(tiny_outline(variant), config, SETS, "cpu", drop=True))
-    assert abs(planned / real_peak(variant, checkpointing) - 1) < 0.01
+    outline = tiny_outline(variant)
+    if told:
+        outline.model.add_condition(tiny_task_model().condition)
+    planned = peak(rehearse(outline, config, SETS, "cpu", drop=True))
+    assert abs(planned / real_peak(variant, checkpointing, told) - 1) < 0.01
 
 
 def test_operations_are_those_of_a_real_step() -> None:
     """Guards against products that are not counted, attention's for instance, and against passes too many."""
     model, latents = tiny_model().train(), torch.zeros(1, IMAGES, 4, 8, 8)
-    draws = Draws(torch.zeros(1, IMAGES, dtype=torch.int64), torch.zeros_like(latents), torch.tensor([True]))
+    draws = Draws(torch.zeros(1, IMAGES, dtype=torch.int64), torch.zeros_like(latents), KEEP[1:], KEEP[1:])
     # The plain attention, for the counter does not know a CPU's fused one, whose backward makes one product more.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         training_loss(model, tiny_scheduler(), latents, latents, ObjectiveConfig(), draws)[0].backward()

@@ -57,9 +57,10 @@ def rehearse(outline: Outline, config: TrainConfig, sets: int, device: str, drop
                 latents, context = set_inputs(model, encoder, batch, torch.device("cpu"))
                 encoding = len(storages.events)
                 draws = _draws(config, latents, keep)
-                loss, _ = training_loss(model, scheduler, latents, context, config.objective, draws)
+                told = conditions_of(model, *latents.shape[:2])
+                loss, _ = training_loss(model, scheduler, latents, context, config.objective, draws, told)
             loss.backward()
-            del latents, context, draws, loss
+            del latents, context, draws, told, loss
         events = tuple(storages.events)
     return Rehearsal(events, encoding, work.flops, work.products())
 
@@ -79,13 +80,20 @@ def rollout_flops(outline: Outline, config: TrainConfig) -> float:
 
 def _sample_flops(steps: int, model: M2MModel, encoder: SetEncoder, latents: Tensor, context: Tensor) -> int:
     """Of one sample: the pass that writes its context, `steps` passes that read it, and what makes tokens of it."""
+    told, own = conditions_of(model, *context.shape[:2]), conditions_of(model, 1, 1)
     with Operations() as once:
-        reader = ContextReader([Column(model.write_context(context), (context.shape[1],))])
+        cache = model.write_context(context, conditions=told)
+        reader = ContextReader([Column(cache, (context.shape[1],))])
         if model.config.variant == "dino":
             encoder.tokens_of_latents(latents[:, :1])
     with Operations() as each:
-        model.denoise(latents[:, :1], torch.zeros(1, 1, dtype=torch.int64), reader)
+        model.denoise(latents[:, :1], torch.zeros(1, 1, dtype=torch.int64), reader, own)
     return once.flops + steps * each.flops
+
+
+def conditions_of(model: M2MModel, sets: int, images: int) -> Tensor | None:
+    """Conditions of that many images, values unknown, for a model that is told of them."""
+    return None if model.condition is None else torch.empty(sets, images, model.condition.dim)
 
 
 def model_to_train(outline: Outline, config: TrainConfig) -> M2MModel:
@@ -124,5 +132,5 @@ def _draws(config: TrainConfig, latents: Tensor, keep: Tensor) -> Draws:
     copies = images * config.objective.noise_draws
     timesteps, noise = torch.zeros(sets, copies, dtype=torch.int64), torch.empty(sets, copies, *shape)
     if not config.objective.context_noise:
-        return Draws(timesteps, noise, keep)
-    return Draws(timesteps, noise, keep, timesteps[:, :images], torch.empty(sets, images, *shape))
+        return Draws(timesteps, noise, keep, keep)
+    return Draws(timesteps, noise, keep, keep, timesteps[:, :images], torch.empty(sets, images, *shape))

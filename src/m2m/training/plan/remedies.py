@@ -60,7 +60,7 @@ def changes_left(planner: Planner, config: TrainConfig) -> Iterator[Changes]:
         yield {"optimizer": "adamw8bit"}
     # Under float32 frozen matrices stay float32 (`check_trainable`).
     frozen = {"frozen_precision": "float32"} if config.precision == "float32" else {}
-    if config.trainable == "all" and importlib.util.find_spec("peft"):
+    if config.trainable in ("all", "transformer_blocks") and importlib.util.find_spec("peft"):
         yield {"trainable": "lora", **frozen}
     if config.trainable != "image_set_attention":
         yield {"trainable": "image_set_attention", **frozen}
