@@ -23,11 +23,11 @@ def continue_steps(
     images: Annotated[
         list[Path], typer.Argument(metavar="STEP [STEP ...]", help="Pictures of the first steps, in their order.")
     ],
+    model: Annotated[
+        str, typer.Option(help="A model of procedures, a folder or a hub id; recipes/tiny_tasks.sh trains a tiny one.")
+    ],
     out: Out,
     number: Count = 4,
-    model: Annotated[
-        str, typer.Option(help="A model of procedures: a folder, a hub id, or the shipped tiny-visual-procedure.")
-    ] = "tiny-visual-procedure",
     steps: Steps = 50,
     seed: Seed = 0,
     guidance: Guidance = None,
@@ -49,7 +49,7 @@ def continue_steps(
     001.png, ..., grid.png (given | generated) and generation.json, which holds everything needed to repeat the run.
 
     Example:
-      m2m continue bun.png salad.png cheese.png -n 4 --out out/burger
+      m2m continue bun.png salad.png cheese.png -n 4 --model runs/visual-procedure/model --out out/burger
     """
     check_out(out, overwrite)
     given = _read_steps(images)

@@ -26,7 +26,7 @@ def derive(
     and compared before it gets its name.
 
     Example:
-      m2m derive runs/tiny-novel-view/export --base tiny-self --out models/tiny-novel-view
+      m2m derive runs/visual-procedure/model --base tiny-self --out models/burgers
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"--out '{out}' is there already: name a new folder")
