@@ -12,7 +12,7 @@ from PIL import Image
 
 from m2m.diffusion.guidance import guide
 from m2m.diffusion.noise import image_noise
-from m2m.model.context import ContextReader
+from m2m.model.context import ContextCache, ContextReader
 from m2m.model.context_window import ContextWindow
 from m2m.pipeline import M2MPipeline
 from m2m.prediction import predict
@@ -136,6 +136,26 @@ def test_zeros_null_context_guides_away_from_zeroed_latents() -> None:
         conditional = reference_prediction(pipe.model, latents[0], 500, clean)
         unconditional = reference_prediction(pipe.model, latents[0], 500, torch.zeros_like(clean))
     assert (predicted - guide(conditional, unconditional, 3.0)).abs().max() < 1e-5
+
+
+def test_the_papers_way_runs_zeroed_images_at_every_step() -> None:
+    """Guards against a comparison with half of the paper's way: its unconditional branch has a clean pass too."""
+    pipe = tiny_pipeline("self", null_context="zeros")
+    arguments = {"num_images": 2, "num_inference_steps": 2, "guidance_scale": 3.0, "output_type": "latent"}
+    runs: list[int] = []
+    write = pipe.model.write_context
+
+    def counted(context: torch.Tensor, *others: torch.Tensor | None) -> ContextCache:
+        runs.append(context.shape[0] * context.shape[1])
+        return write(context, *others)
+
+    pipe.model.write_context = counted
+    cached = pipe(pictures(3), **arguments).images
+    assert sum(runs) == 4 + 1  # three given, one made; one zeroed image
+    runs.clear()
+    recomputed = pipe(pictures(3), **arguments, reuse_context=False).images
+    assert sum(runs) == 2 * (3 + 3) + 2 * (4 + 4)
+    assert (cached - recomputed).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

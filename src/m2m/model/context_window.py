@@ -136,10 +136,14 @@ class ContextWindow:
         """The unconditional branch of equation 6.
 
         ``null_context="drop"``: sees nothing. ``"zeros"``: attends to zeroed latents or features; n equal images give
-        the same attention as one, so one stands for all. A set without context sees nothing in either case.
+        the same attention as one, so one stands for all; without reuse, as in the paper, all n are run at every step.
+        A set without context sees nothing in either case.
         """
         if self._features is None or self._model.config.null_context == "drop":
             return Column(self._cache, (0,) * self._sets)
+        if not self._reuse:
+            zeros = torch.zeros_like(self._features[:, : max(self.counts)])  # [B, n, ...]
+            return Column(self._model.write_context(zeros, self._levels(zeros)), self.counts)
         if self._null is None:
             zeros = torch.zeros_like(self._features[:1, :1])  # [1, 1, ...]
             written = self._model.write_context(zeros, self._levels(zeros))
