@@ -237,8 +237,8 @@ def _notes(asked: Asked, config: EfficiencyConfig) -> list[str]:
         "Base: diffusers' StableDiffusionPipeline on the same U-Net with text attention, 77 tokens of random "
         "embedding, guided as the others. Its text encoder is left out, which would run once a call; with it the base "
         "would be slower, and ours look better.",
-        "Recomputing is the paper's way whole: every context image again at every step, and in the unconditional branch, "
-        "which attends to zeroed images, as many of those. Ours drops the context there.",
+        "Recomputing is the paper's way whole: every context image again at every step, and as many zeroed images for "
+        "the unconditional branch. Ours drops the context there.",
         "All make their images one after the other, for each of ours needs those before it. Encoding the given images, "
         "the vision encoder and decoding are in every number.",
         "Times the base: the median of the rounds' ratios, in brackets their range; the contenders take turns.",
