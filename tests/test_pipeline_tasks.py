@@ -73,6 +73,18 @@ def test_pipeline_equals_equation_7_by_hand(variant: str, scales: tuple[float, f
         assert (made[b] - expected).abs().max() < 1e-4 * expected.abs().max().clamp(min=1), f"set {b}"
 
 
+@pytest.mark.parametrize("scales", [(2.0, 3.0), (1.0, 1.0), (2.0, 0.0)])
+@torch.no_grad()
+def test_the_papers_way_gives_the_same_images(scales: tuple[float, float]) -> None:
+    """Guards against a branch that reads a context which another branch alone has run again, or nobody."""
+    pipe = task_pipeline()
+    arguments = {"num_images": 2, "num_inference_steps": STEPS, "output_type": "latent", "conditions": numbers(4)}
+    guidance = {"guidance_scale": scales[0], "condition_guidance_scale": scales[1]}
+    cached = pipe(pictures(2), **arguments, **guidance).images
+    recomputed = pipe(pictures(2), **arguments, **guidance, reuse_context=False).images
+    assert (cached - recomputed).abs().max() < 1e-4
+
+
 @torch.no_grad()
 def test_without_a_given_image_the_condition_still_guides() -> None:
     """Guards against a first image that is told nothing because there is no context to go with it."""

@@ -22,7 +22,6 @@ from torch import Tensor
 # diffusers loads a component only from a module that has been imported: a repository cannot name what runs here.
 import m2m.model.autoencoder
 import m2m.model.encoders  # noqa: F401
-from m2m.diffusion.guidance import branch_weights
 from m2m.diffusion.noise import image_noise
 from m2m.model.conditions import conditions_of_sets
 from m2m.model.context_window import ContextWindow
@@ -174,7 +173,6 @@ class M2MPipeline(DiffusionPipeline):
             timestep=context_noise or None,
             reuse=reuse_context,
             capacity=longest,
-            bare=bool(told) and branch_weights(config.guidance_scale, config.condition_guidance_scale)[1] != 0,
         )
         sampler = self.scheduler if scheduler is None else scheduler_by_name(scheduler, self.scheduler)
         self._append_given(context, sets, told, context_noise, config)

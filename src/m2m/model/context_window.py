@@ -7,6 +7,7 @@ that leaves the window.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -26,6 +27,14 @@ class Slot(NamedTuple):
     given: bool
 
 
+@dataclass
+class _Written:
+    """Keys and values of the images as one branch reads them, and (set, slot) of those that it has not read yet."""
+
+    cache: ContextCache = field(default_factory=ContextCache)
+    waiting: dict[tuple[int, int], None] = field(default_factory=dict)
+
+
 class ContextWindow:
     """W context images of each of B sets, as keys and values that are computed once per image.
 
@@ -39,7 +48,6 @@ class ContextWindow:
         timestep: noise level of the context (``context_noise``); None for clean images.
         reuse: False runs every context image again whenever it is read, as the paper does; for comparison only.
         chunk: context images run through the U-Net at once.
-        bare: also keep keys and values without the task's conditions, for ``context_only`` (equation 7).
 
     Raises:
         UserError: an unknown policy.
@@ -55,7 +63,6 @@ class ContextWindow:
         reuse: bool = True,
         chunk: int = 8,
         capacity: int | None = None,
-        bare: bool = False,
     ) -> None:
         if policy not in POLICIES:
             raise UserError(f"window_policy {policy!r} is unknown: use one of {', '.join(POLICIES)}")
@@ -71,8 +78,8 @@ class ContextWindow:
         self._features: Tensor | None = None
         self._conditions: Tensor | None = None
         self._seen: tuple[tuple[int, ...], ...] | None = None
-        self._cache = ContextCache()
-        self._bare = ContextCache() if bare else None
+        self._told = _Written()
+        self._untold = _Written()
         self._null: ContextCache | None = None
 
     @property
@@ -83,7 +90,8 @@ class ContextWindow:
     @property
     def bytes_per_image(self) -> int:
         """Cache memory of one context image; 0 before the first."""
-        return self._cache.bytes_per_image() if self._cache.keys else 0
+        self._bring_up_to_date(self._told)
+        return self._told.cache.bytes_per_image() if self._told.cache.keys else 0
 
     def append(
         self, features: Tensor, sets: Sequence[int], given: bool = False, conditions: Tensor | None = None
@@ -98,17 +106,15 @@ class ContextWindow:
             self._features = features.new_zeros((self._sets, self._slots, *features.shape[1:]))
             if conditions is not None:
                 self._conditions = conditions.new_zeros((self._sets, self._slots, conditions.shape[-1]))
-        written: dict[tuple[int, int], None] = {}
         for m, b in enumerate(sets):
             slot = self._make_room(b, given)
             if slot is not None:
                 self._features[b, slot] = features[m]
                 if self._conditions is not None and conditions is not None:
                     self._conditions[b, slot] = conditions[m]
-                written[b, slot] = None
+                for written in (self._told, self._untold):
+                    written.waiting[b, slot] = None
         self._seen = None
-        if self._reuse:
-            self._write(list(written))
 
     def look_from(self, conditions: Tensor) -> None:
         """Chooses what the next image of every set sees, with the policy ``nearest``: the W images whose conditions
@@ -123,14 +129,11 @@ class ContextWindow:
 
     def conditional(self) -> Column:
         """The conditional branch of equation 6, e(z, c) of equation 7: every set sees its whole window."""
-        self._recompute()
-        return Column(self._cache, self.counts, self._places())
+        return self._column(self._told)
 
     def context_only(self) -> Column:
-        """e(z, 0) of equation 7: the same images, none of which has a condition. Raises ValueError without ``bare``."""
-        if self._bare is None:
-            raise ValueError("this window keeps no context without conditions: make it with bare=True")
-        return Column(self._bare, self.counts, self._places())
+        """e(z, 0) of equation 7: the same images, none of which has a condition."""
+        return self._column(self._untold)
 
     def unconditional(self) -> Column:
         """The unconditional branch of equation 6.
@@ -140,7 +143,7 @@ class ContextWindow:
         A set without context sees nothing in either case.
         """
         if self._features is None or self._model.config.null_context == "drop":
-            return Column(self._cache, (0,) * self._sets)
+            return Column(self._told.cache, (0,) * self._sets)
         if not self._reuse:
             zeros = torch.zeros_like(self._features[:, : max(self.counts)])  # [B, n, ...]
             return Column(self._model.write_context(zeros, self._levels(zeros)), self.counts)
@@ -167,27 +170,32 @@ class ContextWindow:
         kept.append(Slot(number, given))
         return number
 
-    def _write(self, places: list[tuple[int, int]]) -> None:
+    def _column(self, written: _Written) -> Column:
+        """Every set's window, as one branch sees it; what is read is brought up to date first."""
+        self._bring_up_to_date(written)
+        return Column(written.cache, self.counts, self._places())
+
+    def _bring_up_to_date(self, written: _Written) -> None:
+        """Runs the images that wait; without reuse, as in the paper, all of them again."""
+        places = list(written.waiting)
+        if not self._reuse:
+            places = [(b, slot.number) for b, kept in enumerate(self._kept) for slot in kept]
+        written.waiting.clear()
+        for start in range(0, len(places), self._chunk):
+            self._write(written, places[start : start + self._chunk])
+
+    def _write(self, written: _Written, places: list[tuple[int, int]]) -> None:
         """Runs the images at (set, slot) through the model and puts their keys and values into the cache."""
         assert self._features is not None
-        for start in range(0, len(places), self._chunk):
-            sets, slots = zip(*places[start : start + self._chunk], strict=True)
-            images = self._features[list(sets), list(slots)].unsqueeze(0)  # [1, M, ...]
-            conditions = None
-            if self._conditions is not None:
-                conditions = self._conditions[list(sets), list(slots)].unsqueeze(0)  # [1, M, dim]
-            for cache, own in ((self._cache, conditions), (self._bare, None)):
-                if cache is None:
-                    continue
-                written = self._model.write_context(images, self._levels(images), own)
-                if not cache.keys:
-                    cache.allocate(written, self._sets, self._slots)
-                cache.insert(written, sets, slots)
-
-    def _recompute(self) -> None:
-        """Without reuse, runs all images again (the paper's way)."""
-        if not self._reuse:
-            self._write([(b, slot.number) for b, kept in enumerate(self._kept) for slot in kept])
+        sets, slots = (list(numbers) for numbers in zip(*places, strict=True))
+        images = self._features[sets, slots].unsqueeze(0)  # [1, M, ...]
+        conditions = None
+        if self._conditions is not None and written is self._told:
+            conditions = self._conditions[sets, slots].unsqueeze(0)  # [1, M, dim]
+        made = self._model.write_context(images, self._levels(images), conditions)
+        if not written.cache.keys:
+            written.cache.allocate(made, self._sets, self._slots)
+        written.cache.insert(made, sets, slots)
 
     def _places(self) -> tuple[tuple[int, ...], ...] | None:
         """Which slots each set sees; None: the first ones. Without a look, ``nearest`` sees the newest."""

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from m2m.data.real_sets.objaverse import ObjaverseOptions, ObjaverseSets, split_of
+from m2m.data.real_sets.objaverse import ObjaverseOptions, ObjaverseSets
+from m2m.data.real_sets.splits import split_of
 from m2m.types import UserError
 from tests.data.real_sets.samples import truncate
 from tests.data.real_sets.view_samples import save_object

@@ -21,11 +21,11 @@ import numpy as np
 from m2m.data.cameras import Extrinsics, check_cameras
 from m2m.data.real_sets.files import PictureFile, Progress, Refused, inspect, natural, shown
 from m2m.data.real_sets.picture_sets import PictureSets, RealSet, key_of
+from m2m.data.real_sets.splits import check_split, split_of
 from m2m.types import UserError
 
 Views = dict[str, tuple[list[Path], Extrinsics]]  # object -> its pictures and their cameras [V, 3, 4]
 PICTURE, CAMERA = ".png", ".npy"
-SPLITS = {"train": 0.9, "validation": 0.95, "test": 1.0}  # shares of the objects, summed up
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,7 @@ class ObjaverseOptions:
 
     def __post_init__(self) -> None:
         """Raise UserError for values out of range and a folder that is none."""
-        if self.split and self.split not in SPLITS:
-            raise UserError(f"split '{self.split}' is not one of {', '.join(SPLITS)}")
+        check_split(self.split)
         if self.max_views is not None and self.max_views < 2:
             raise UserError(f"max-views is {self.max_views}; a set needs at least 2")
         if not self.folder.is_dir():
@@ -107,12 +106,6 @@ class ObjaverseSets(PictureSets):
             self.refused += [file for file in pictures if isinstance(file, Refused)][:1]
             if len(whole) == len(pictures):
                 yield _set(name, whole, objects[name][1])
-
-
-def split_of(name: str) -> str:
-    """The split of an object, from the name of its folder alone: the same on every machine, whatever else is there."""
-    share = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8]) / 2**64
-    return next(split for split, end in SPLITS.items() if share <= end)
 
 
 def _set(name: str, files: Sequence[PictureFile], cameras: Extrinsics) -> RealSet:

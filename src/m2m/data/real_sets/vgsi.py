@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from m2m.data.real_sets.files import PictureFile, Progress, Refused, check_none_refused, inspect, shown
-from m2m.data.real_sets.objaverse import SPLITS, split_of
 from m2m.data.real_sets.picture_sets import PictureSets, RealSet, key_of
+from m2m.data.real_sets.splits import check_split, split_of
 from m2m.types import UserError
 
 Results = Mapping[str, PictureFile | Refused]
@@ -54,8 +54,7 @@ class VgsiOptions:
 
     def __post_init__(self) -> None:
         """Raise UserError for values out of range and a folder that is none."""
-        if self.split and self.split not in SPLITS:
-            raise UserError(f"split '{self.split}' is not one of {', '.join(SPLITS)}")
+        check_split(self.split)
         if self.min_steps < 2:
             raise UserError(f"min-steps is {self.min_steps}; a procedure has at least 2")
         if self.max_steps is not None and self.max_steps < self.min_steps:
