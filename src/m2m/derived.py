@@ -65,10 +65,7 @@ def write_derived(pipe: M2MPipeline, base: ModelFolder, folder: str | Path) -> S
 
 def _write_model(pipe: M2MPipeline, tensors: dict[str, Tensor], folder: Path) -> None:
     with torch.device("meta"):
-        # Made again: the config of a loaded model holds the path that it was loaded from, and the names of fields that
-        # its file did not have, which diffusers then takes for defaults, although a condition has been added.
-        plain = {name: value for name, value in pipe.model.config.items() if not name.startswith("_")}
-        type(pipe.model).from_config(plain).save_config(folder)
+        pipe.model.rebuilt().save_config(folder)  # the config of a loaded model names the path that it was loaded from
     save_tensors(tensors, folder / WEIGHTS)
 
 

@@ -17,7 +17,6 @@ from m2m.model.unet import M2MModel
 from m2m.tasks.task import Task
 from m2m.training.conditions import check_conditions, set_conditions, take_up_task, task_of
 from m2m.training.image_sets import ImageSetTask, SetBatch
-from m2m.training.trainable import rebuilt
 from m2m.types import UserError
 from tests.tiny import tiny_model, tiny_task_model
 from tests.toy_shards import write_toy_shards
@@ -174,6 +173,6 @@ def test_a_rebuilt_model_has_the_condition() -> None:
     """Bug: diffusers leaves out of a copy what was a default when the model was made; the export is then no model."""
     model = tiny_model()
     take_up_task(model, task_of(PLACES), 0, "base")
-    again = rebuilt(model)
+    again = model.rebuilt()
     assert again.condition == model.condition
     assert again.state_dict().keys() == model.state_dict().keys()

@@ -86,6 +86,16 @@ class M2MModel(StrictLoading, ModelMixin, ConfigMixin):
             self._build_condition(condition)
         self.register_to_config(condition=asdict(condition))
 
+    def rebuilt(self) -> M2MModel:
+        """A model of the same structure with new random weights, from torch's global generator.
+
+        diffusers' own ``from_config`` takes a field that was a default when this model was made for one still, also
+        where it has changed since: a condition that was added, another null context.
+        """
+        fields = {name: value for name, value in self.config.items() if not name.startswith("_")}
+        made: M2MModel = type(self).from_config(fields)
+        return made
+
     def condition_parameters(self) -> Iterator[nn.Parameter]:
         """Everything that ``add_condition`` adds."""
         marks = ("condition_embedder.", "context_embedder.", "context_projection.", ".to_condition.")

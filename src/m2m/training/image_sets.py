@@ -24,7 +24,7 @@ from m2m.training.loop import LoopConfig
 from m2m.training.rollout import roll_out, rollout_start
 from m2m.training.seeds import set_generator, step_generator
 from m2m.training.task import Share
-from m2m.training.trainable import check_trainable, rebuilt
+from m2m.training.trainable import check_trainable
 from m2m.types import UserError
 
 
@@ -106,7 +106,7 @@ def new_model(config: TrainConfig, context_dim: int | None) -> M2MModel:
 def redrawn(model: M2MModel, seed: int) -> M2MModel:
     """A model of the same structure with new random weights, those that `new_model` would draw."""
     torch.manual_seed(seed)
-    return rebuilt(model)
+    return model.rebuilt()
 
 
 def new_scheduler(config: TrainConfig) -> DDIMScheduler:

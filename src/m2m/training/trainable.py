@@ -87,17 +87,9 @@ def merged(
     """
     plain = plain_tensors(model.state_dict() if tensors is None else tensors, dtype)
     with torch.device("meta"):
-        copied = rebuilt(model)
+        copied = model.rebuilt()
     copied.load_state_dict(plain, strict=True, assign=True)
     return copied.requires_grad_(False).eval()
-
-
-def rebuilt(model: M2MModel) -> M2MModel:
-    """A model of the same structure with new random weights, from torch's global generator."""
-    # diffusers leaves out what was a default when the model was made, also where it has changed since: a condition.
-    fields = {name: value for name, value in model.config.items() if name != "_use_default_values"}
-    made: M2MModel = M2MModel.from_config(fields)
-    return made
 
 
 def plain_tensors(tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
