@@ -19,6 +19,7 @@ from m2m.diffusion.objective import (
     prediction_errors,
     prediction_target,
     set_length,
+    shifted,
     training_loss,
 )
 from m2m.types import UserError
@@ -214,6 +215,17 @@ def test_zero_terminal_schedule_trains() -> None:
         check_objective(ObjectiveConfig(), 3, "self", epsilon)
 
 
+def test_shifted_timesteps_have_the_median_of_their_equation() -> None:
+    """Guards against a shift towards low noise, one out of range, and one that changes other draws."""
+    plain = draws_of(ObjectiveConfig(), list(range(500)))
+    drawn = draws_of(ObjectiveConfig(timestep_shift=3.0), list(range(500)))
+    assert 0 <= drawn.timesteps.min() and drawn.timesteps.max() <= 999
+    assert (drawn.timesteps > 750).double().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert torch.equal(drawn.noise, plain.noise) and torch.equal(drawn.keep, plain.keep)
+    assert torch.equal(shifted(plain.timesteps, 1000, 1.0), plain.timesteps)
+    assert shifted(torch.tensor([0, 499, 999]), 1000, 3.0).tolist() == [1, 749, 999]
+
+
 def test_random_set_length_reaches_every_length() -> None:
     """Guards against a length that never is N, and against a draw where the option is off."""
     generator = torch.Generator().manual_seed(0)
@@ -233,6 +245,8 @@ def test_random_set_length_reaches_every_length() -> None:
         ({"context_noise": 10}, 4, "dino", "M2M-Self"),
         ({"min_snr_gamma": -1.0}, 4, "self", "min_snr_gamma"),
         ({"min_snr_gamma": float("inf")}, 4, "self", "min_snr_gamma"),
+        ({"timestep_shift": 0.0}, 4, "self", r"timestep_shift is 0.0: use 1 \(uniform\) or more"),
+        ({"timestep_shift": float("nan")}, 4, "self", "timestep_shift"),
         ({"random_set_length": True}, 2, "self", "3 or more images"),
         ({"rollout_probability": 1.1}, 4, "self", "rollout_probability is 1.1: use 0 to 1"),
         ({"rollout_probability": 0.5}, 2, "self", "3 or more images"),

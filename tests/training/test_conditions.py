@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,46 @@ def test_a_dropped_condition_is_none(data: Path, variant: str, dropout: dict[str
     batch = first_batch(task)
     nothing = prepared(data, variant, **{**dropout, "condition_dropout": 0.0})
     assert loss_of(task, batch) == loss_of(task, moved(batch, 0.5)) == loss_of(nothing, moved(batch, torch.nan))
+
+
+class EasedPlaces(set_runs.Places):
+    """Moves all places of a set by one draw, while it warms up."""
+
+    name = "eased_places"
+
+    def eased(
+        self, numbers: Tensor, stored: Tensor | None, share: float, generators: Sequence[torch.Generator]
+    ) -> Tensor:
+        drawn = torch.stack([torch.rand((), generator=own) for own in generators]).view(-1, 1, 1)
+        return self.conditions(numbers, stored) + (1 + share) * drawn
+
+
+def test_a_warm_up_ends_and_belongs_to_the_set(data: Path) -> None:
+    """Bug: a warm-up that goes on, that is skipped, or whose draws depend on the batch; or that moves other draws."""
+    plain, eased = prepared(data, "self"), prepared(data, "self", task=f"{__name__}:EasedPlaces")
+    eased._config = replace(eased._config, condition_warmup=10)
+    losses = [loss_of(eased, step=step) for step in (0, 5, 10, 11)]
+    assert losses[0] != losses[1] and losses[0] != loss_of(plain, step=0)
+    assert losses[2:] == [loss_of(plain, step=step) for step in (10, 11)]
+    batch, task = first_batch(eased).sets, EasedPlaces()
+    told = set_conditions(task, batch, torch.device("cpu"), 0.5, seed=1)
+    assert batch.conditions is not None
+    last = replace(
+        batch,
+        keys=batch.keys[-1:],
+        epochs=batch.epochs[-1:],
+        numbers=batch.numbers[-1:],
+        conditions=batch.conditions[-1:],
+    )
+    alone = set_conditions(task, last, torch.device("cpu"), 0.5, seed=1)
+    assert told is not None and alone is not None and torch.equal(told[-1:], alone)
+    assert batch.conditions is not None and len((told - batch.conditions)[:, 0, 0].unique()) == len(batch.keys) > 1
+
+
+def test_a_negative_warm_up_is_refused(data: Path) -> None:
+    """Bug: a share of a warm-up that is below 0."""
+    with pytest.raises(UserError, match="condition_warmup is -1: use 0"):
+        set_runs.task_of(toy_config(data, data, task=PLACES, condition_warmup=-1))
 
 
 def test_a_rollout_hears_of_its_image(data: Path) -> None:

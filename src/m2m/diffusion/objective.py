@@ -36,6 +36,8 @@ class ObjectiveConfig:
         rollout_probability: chance of a step that one context image is the model's own sample: a guard against drift.
         rollout_steps: DDIM steps of such a sample.
         condition_dropout: chance that a set loses its task conditions alone: equation 7 needs both (section 6.2).
+        timestep_shift: s > 1 draws more high noise, where the layout is decided: t/T = s u / (1 + (s - 1) u) for uniform
+            u (Esser et al. 2024, section 5.3.2); half of the draws lie above s / (s + 1). 1: uniform, the paper.
     """
 
     context_dropout: float = 0.1
@@ -47,6 +49,7 @@ class ObjectiveConfig:
     rollout_probability: float = 0.0
     rollout_steps: int = 8
     condition_dropout: float = 0.1
+    timestep_shift: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ def check_objective(config: ObjectiveConfig, images: int, variant: str, schedule
         ("context_noise", 0 <= config.context_noise < horizon, f"use 0 (clean) to {horizon - 1}"),
         ("context_noise", config.context_noise == 0 or variant == "self", for_self),
         ("min_snr_gamma", 0 <= config.min_snr_gamma < math.inf, "use 0 (off) or more, usually 5"),
+        ("timestep_shift", 0 < config.timestep_shift < math.inf, "use 1 (uniform) or more"),
         ("random_set_length", not config.random_set_length or images >= 3, "use false, or 3 or more images a set"),
         ("rollout_probability", 0 <= config.rollout_probability <= 1, "use 0 to 1"),
         ("rollout_probability", config.rollout_probability == 0 or images >= 3, "use 0, or 3 or more images a set"),
@@ -115,10 +119,11 @@ def _draw_set(
     shape: Sequence[int],
     generator: torch.Generator,
 ) -> tuple[Tensor, ...]:
-    """t ~ U(0, T) independent for every noisy image (or shared by the set's images), the noise, and the rest."""
+    """t ~ U(0, T), or shifted, for every noisy image (or shared by the set's images), the noise, and the rest."""
     images, copies = shape[0], config.noise_draws
     own = 1 if config.shared_timestep else images
-    timesteps = torch.randint(0, horizon, (own, copies), generator=generator).expand(images, copies).flatten()  # [N*K]
+    uniform = torch.randint(0, horizon, (own, copies), generator=generator)  # [N or 1, K]
+    timesteps = shifted(uniform, horizon, config.timestep_shift).expand(images, copies).flatten()  # [N*K]
     noise = torch.randn((images * copies, *shape[1:]), generator=generator)  # [N*K, C, h, w]
     chance = torch.rand((), generator=generator)  # one number for both, so that a model without a task draws the same
     keep = chance >= config.context_dropout  # []
@@ -127,6 +132,14 @@ def _draw_set(
         return timesteps, noise, keep, keep_condition
     levels = torch.randint(0, config.context_noise + 1, (images,), generator=generator)  # [N]
     return timesteps, noise, keep, keep_condition, levels, torch.randn(shape, generator=generator)
+
+
+def shifted(timesteps: Tensor, horizon: int, shift: float) -> Tensor:
+    """Timesteps 0..T-1 moved towards T by Esser et al. (2024), equation 23: u -> s u / (1 + (s - 1) u); int64."""
+    if shift == 1:
+        return timesteps
+    middle = (timesteps.double() + 0.5) / horizon  # u of each timestep's middle, in (0, 1)
+    return (horizon * shift * middle / (1 + (shift - 1) * middle)).long()
 
 
 def set_length(config: ObjectiveConfig, images: int, generator: torch.Generator) -> int:

@@ -17,7 +17,15 @@ from m2m.checkpoint import read_json
 from m2m.data.cameras import ELEVATION_LIMIT, Extrinsics, check_cameras, look_at_origin
 from m2m.types import UserError
 
-__all__ = ["Cameras", "check_cameras", "generation_order", "orbit", "parse_cameras", "relative_cameras"]
+__all__ = [
+    "Cameras",
+    "check_cameras",
+    "generation_order",
+    "orbit",
+    "parse_cameras",
+    "relative_cameras",
+    "turned_cameras",
+]
 
 ORBIT = "orbit:"
 USAGE = "use orbit:8,elevation=20[,azimuth=0][,distance=1] or a FILE.json of 3x4 or 4x4 world-to-camera matrices"
@@ -60,15 +68,34 @@ def relative_cameras(cameras: NDArray[Any]) -> NDArray[np.float32]:
     Raises:
         UserError: camera 0 stands at the origin.
     """
+    matrices = _matrices(cameras)
+    return _told(matrices, _about_vertical(matrices[..., :1, :, :]))
+
+
+def turned_cameras(cameras: NDArray[Any], angles: NDArray[np.float64]) -> NDArray[np.float32]:
+    """As `relative_cameras`, in worlds turned by angles [...] (radians) instead of so that camera 0 is at azimuth 0."""
+    return _told(_matrices(cameras), _turns(np.cos(angles)[..., None], np.sin(angles)[..., None]))
+
+
+def _matrices(cameras: NDArray[Any]) -> NDArray[np.float64]:
+    """[..., N, 3, 4]. Raises UserError where camera 0 of a set has no distance."""
     matrices = np.asarray(cameras, dtype=np.float64)
     if matrices.shape[-1] == 12:
         matrices = matrices.reshape(*matrices.shape[:-1], 3, 4)
-    distance = np.linalg.norm(matrices[..., :1, :, 3], axis=-1)  # [..., 1]: rotations do not change a length
-    if (distance < AT_ORIGIN).any():
+    if (_distance(matrices) < AT_ORIGIN).any():
         raise UserError("the first camera of a set stands at the world's origin; the object must stand there")
-    turned = matrices[..., :3] @ _about_vertical(matrices[..., :1, :, :])
-    moved = matrices[..., 3] / distance[..., None]
-    relative = np.concatenate([turned, moved[..., None]], axis=-1)
+    return matrices
+
+
+def _distance(cameras: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of camera 0 from the origin, [..., 1]: rotations do not change a length."""
+    return np.asarray(np.linalg.norm(cameras[..., :1, :, 3], axis=-1))
+
+
+def _told(cameras: NDArray[np.float64], turns: NDArray[np.float64]) -> NDArray[np.float32]:
+    """[R T | t / d] of cameras [..., N, 3, 4]: the world turned by T [..., 1, 3, 3], d the distance of camera 0."""
+    moved = cameras[..., 3] / _distance(cameras)[..., None]
+    relative = np.concatenate([cameras[..., :3] @ turns, moved[..., None]], axis=-1)
     return relative.reshape(*relative.shape[:-2], 12).astype(np.float32)
 
 
@@ -82,6 +109,11 @@ def _about_vertical(cameras: NDArray[np.float64]) -> NDArray[np.float64]:
     flat = np.linalg.norm(centre[..., :2], axis=-1, keepdims=True)
     towards = np.where(flat > AT_ORIGIN, centre[..., :2], -rotation[..., 1, :2] * np.sign(centre[..., 2:]))
     cosine, sine = np.moveaxis(towards / np.linalg.norm(towards, axis=-1, keepdims=True), -1, 0)
+    return _turns(cosine, sine)
+
+
+def _turns(cosine: NDArray[np.float64], sine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rotations about z by angles with these cosines and sines, [..., 3, 3]."""
     zero, one = np.zeros_like(cosine), np.ones_like(cosine)
     rows = [[cosine, -sine, zero], [sine, cosine, zero], [zero, zero, one]]
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)

@@ -56,12 +56,12 @@ def _module_of_file(path: Path) -> ModuleType:
 
 def _made(kind: type[Task], name: str) -> Task:
     if inspect.isabstract(kind):
-        raise UserError(f"task '{name}': {kind.__name__} has no method conditions(numbers, stored)")
+        raise UserError(f"task '{name}': {kind.__name__} has no method conditions(numbers, stored); write one")
     task = kind()
     if not isinstance(getattr(task, "name", None), str):
         raise UserError(f"task '{name}': {kind.__name__} has no 'name', a text")
     if not isinstance(getattr(task, "condition", None), ConditionConfig):
-        raise UserError(f"task '{name}': {kind.__name__} has no 'condition', a ConditionConfig")
+        raise UserError(f"task '{name}': {kind.__name__} has no 'condition', a ConditionConfig; give it one")
     return task
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from m2m.model.conditions import ConditionConfig
@@ -37,3 +39,20 @@ class Task(ABC):
 
         Raises UserError, one line, where the data lack what the task needs.
         """
+
+    def eased(
+        self, numbers: Tensor, stored: Tensor | None, share: float, generators: Sequence[torch.Generator]
+    ) -> Tensor:
+        """c_C while a training warms up (`condition_warmup`): made easier at first, and harder as `share` grows.
+
+        A task whose condition leaves open what the images have to tell (where the front of an object is) may tell that
+        too at first, so that the model learns what to do with it before it learns to find it out.
+
+        Args:
+            numbers, stored: as for `conditions`.
+            share: of the warm-up that is over, 0 <= share < 1; at 1 the condition is that of `conditions`.
+            generators: one a set, for what is drawn.
+
+        Returns: as `conditions`; here just that.
+        """
+        return self.conditions(numbers, stored)

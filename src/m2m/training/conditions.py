@@ -11,6 +11,7 @@ from m2m.data.reading.image_set import ImageSet, ImageSetBatch, stack_sets
 from m2m.model.unet import M2MModel
 from m2m.tasks.known import find_task
 from m2m.tasks.task import Task
+from m2m.training.seeds import set_generator
 from m2m.types import UserError
 
 
@@ -35,19 +36,29 @@ def take_up_task(model: M2MModel, task: Task | None, seed: int, where: str) -> N
     if task is None or wanted is None:
         raise UserError(f"{where} is a model with the condition '{own.name}': give its task (task=novel_view, ..)")
     if own.name != wanted.name:
-        raise UserError(f"{where} has the condition '{own.name}', task '{task.name}' is of '{wanted.name}'")
+        raise UserError(
+            f"{where} has the condition '{own.name}', task '{task.name}' is of '{wanted.name}': give its own task"
+        )
     differing = [field for field, value in asdict(own).items() if value != asdict(wanted)[field]]
     raise UserError(f"{where} has the condition of task '{task.name}' with another {', '.join(differing)}")
 
 
-def set_conditions(task: Task | None, sets: ImageSetBatch, device: torch.device) -> Tensor | None:
+def set_conditions(
+    task: Task | None, sets: ImageSetBatch, device: torch.device, share: float = 1.0, seed: int = 0
+) -> Tensor | None:
     """c_C of the images of these sets, float32 [B, N, dim]; None without a task.
 
+    share: of the task's warm-up that is over; below 1 the task makes it easier, by draws that belong to the set alone.
     Raises UserError where the data lack what the task needs, and where the task gives something else than it says.
     """
     if task is None:
         return None
-    conditions = task.conditions(sets.numbers, sets.conditions)
+    if share < 1:
+        visits = zip(sets.epochs, sets.keys, strict=True)
+        generators = [set_generator(seed, epoch, f"{key}/condition") for epoch, key in visits]
+        conditions = task.eased(sets.numbers, sets.conditions, share, generators)
+    else:
+        conditions = task.conditions(sets.numbers, sets.conditions)
     wanted = [*sets.numbers.shape, task.condition.dim]
     if list(conditions.shape) != wanted:
         raise UserError(f"task '{task.name}' gives conditions of shape {list(conditions.shape)}, not {wanted}")

@@ -45,8 +45,10 @@ class TrainConfig(LoopConfig):
     noise schedule so that its last step is pure noise (Lin et al. 2023); for models that predict v.
 
     task: what the model is fine-tuned for (`m2m.tasks`): `novel_view`, `visual_procedure`, or a class of one's own,
-    FILE.py:Class; empty: image sets as they come. With a task, sample_guidance, sample_guidance_interval and
-    sample_condition_guidance (s_I and s_C of equation 7) become the exported pipeline's own.
+    FILE.py:Class; empty: image sets as they come. condition_warmup: steps over which the task's condition grows from
+    its easiest form to its own (`Task.eased`); 0: its own at once. With a task, sample_guidance,
+    sample_guidance_interval and sample_condition_guidance (s_I and s_C of equation 7) become the exported pipeline's
+    own.
 
     How: a step is `batch_sets` sets of `images_per_set` images over all processes; each runs `micro_batch_sets` at once
     (0: its whole share) and accumulates gradients. workers: processes that load data. too_few: what a set with
@@ -58,6 +60,7 @@ class TrainConfig(LoopConfig):
     base: str = ""
     from_scratch: bool = False
     task: str = ""
+    condition_warmup: int = 0
     autoencoder: str = ""
     vision_encoder: str = ""
     variant: str = ""
@@ -170,6 +173,8 @@ class ImageSetTask:
         self._config = config
         self._encoder = encoder or SetEncoder()
         self._task = task_of(config.task)
+        if config.condition_warmup < 0:
+            raise UserError(f"condition_warmup is {config.condition_warmup}: use 0 (none) or more steps")
         check_trainable(config.trainable, config.lora_rank, config.frozen_precision, config.precision)
         check_objective(config.objective, config.images_per_set, model.config.variant, scheduler)
         check_data(model, data, config, self._encoder)
@@ -205,7 +210,8 @@ class ImageSetTask:
         of_step = step_generator(seed, step)
         images = set_length(objective, latents.shape[1], of_step)
         latents, context = latents[:, :images], context[:, :images]
-        conditions = set_conditions(self._task, batch.sets, device)
+        warm = step / self._config.condition_warmup if self._config.condition_warmup else 1.0
+        conditions = set_conditions(self._task, batch.sets, device, warm, seed)
         conditions = None if conditions is None else conditions[:, :images]
         generators = [set_generator(seed, *visit) for visit in zip(batch.sets.epochs, batch.keys, strict=True)]
         draws = draw(objective, self._scheduler.config.num_train_timesteps, latents.shape[1:], generators)

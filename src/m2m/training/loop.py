@@ -225,5 +225,5 @@ def _resume(optimisation: Optimisation, config: LoopConfig, resolved: dict[str, 
     origin = Path(config.branch)
     folders = [origin] if (origin / "state.json").is_file() else checkpoints(origin)
     if not folders:
-        raise UserError(f"branch: '{origin}' is no checkpoint and holds none")
+        raise UserError(f"branch: '{origin}' is no checkpoint and holds none; give the folder of a run")
     return load_checkpoint(folders[-1], optimisation, resolved, branch=True), None

@@ -49,7 +49,7 @@ def check_step_config(config: StepConfig, steps: int) -> None:
     """Raise UserError for a name that does not exist, a negative clip, or a cooldown longer than the run."""
     check_choices(config, {"schedule": SCHEDULES, "precision": PRECISIONS, "optimizer": OPTIMIZERS})
     if config.ema_device not in ("", "cpu"):
-        raise UserError(f"ema_device '{config.ema_device}' is not 'cpu', nor empty (beside the weights)")
+        raise UserError(f"ema_device '{config.ema_device}' is unknown: use 'cpu', or '' for beside the weights")
     if config.gradient_clip < 0:
         raise UserError(f"gradient_clip must not be negative, it is {config.gradient_clip}; 0 is none")
     if config.schedule == "wsd" and not 1 <= config.cooldown_steps <= steps:

@@ -23,7 +23,9 @@ def prepare(module: nn.Module, config: LoopConfig) -> None:
     if config.gradient_checkpointing:
         enable = getattr(module, "enable_gradient_checkpointing", None)
         if enable is None:
-            raise UserError(f"gradient_checkpointing: {type(module).__name__} has no blocks that can do it")
+            raise UserError(
+                f"gradient_checkpointing: {type(module).__name__} has no blocks that can do it; leave it out"
+            )
         enable()
     if config.compile:
         _compile_blocks(module)
@@ -36,7 +38,7 @@ def _compile_blocks(module: nn.Module) -> None:
 
     blocks = [part for part in module.modules() if isinstance(part, (ResnetBlock2D, BasicTransformerBlock))]
     if not blocks:
-        raise UserError(f"compile: {type(module).__name__} has no blocks of a U-Net")
+        raise UserError(f"compile: {type(module).__name__} has no blocks of a U-Net; leave it out")
     _keep_image_set_attention_out()
     torch._dynamo.config.cache_size_limit = max(VARIANTS, torch._dynamo.config.cache_size_limit)
     for block in blocks:

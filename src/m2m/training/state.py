@@ -246,7 +246,7 @@ def _check_tensors(folder: Path, state: dict[str, Any], optimisation: Optimisati
     _check_shapes(folder / MODEL, _moving(optimisation.module))
     _check_shapes(folder / AVERAGE, trained)
     if state.get("frozen", "") != frozen:
-        raise UserError(f"'{folder}' belongs to other frozen weights: it was trained on another base than this run's")
+        raise UserError(f"'{folder}' belongs to other frozen weights: train on its own base")
     stored, own = state.get("optimizer", "AdamW"), type(optimisation.optimizer).__name__
     if stored != own:
         raise UserError(f"'{folder}' holds the state of optimiser {stored}, this run has {own}")
