@@ -1,4 +1,4 @@
-# The commands of development: demo, test, check, format. Each sets itself up.
+# The commands of development: demo, test, check, format, docs. Each sets itself up.
 # `make demo` and `make test` need Python 3.11 (or later) and nothing else: they create .venv and install into it.
 # What is done is not done again: a stamp below is older than pyproject.toml or constraints.txt only if these changed.
 
@@ -13,7 +13,7 @@ DEMO_OUT ?= out/demo
 # The tests run in one process a core; every process keeps to one thread.
 WORKERS ?= 2
 
-.PHONY: demo test check format install clean
+.PHONY: demo test check format docs install clean
 .DEFAULT_GOAL := demo
 
 PIP_INSTALL = $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 $(DEV_STAMP): $(STAMP)
-	$(PIP_INSTALL) -e '.[dev,train,data,eval,nvs,steps]'
+	$(PIP_INSTALL) -e '.[dev,docs,demo,train,data,eval,nvs,steps]'
 	touch $@
 
 install: $(DEV_STAMP)
@@ -50,6 +50,13 @@ format: $(DEV_STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python scripts/file_map.py
+	$(BIN)/python scripts/api_page.py
+	$(BIN)/python -m tests.messages
+
+# The site, from docs/ into site/. Warnings are errors: a dead link is one.
+docs: $(DEV_STAMP)
+	$(BIN)/python scripts/api_page.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) out site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

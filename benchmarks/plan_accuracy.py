@@ -18,7 +18,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ import yaml
 
 from m2m.checkpoint import write_json
 from m2m.cli.main import main as m2m
+from m2m.model_folder import find_model
 
 ACCEPTED = 0.15
 CONFIGS = Path(__file__).parents[1] / "configs" / "tiny"
@@ -74,7 +74,7 @@ def settings(size: str, folder: Path) -> dict[str, Any]:
     common = {"steps": STEPS, "warmup_steps": 0, "validation": "", "sample_every": 0, "threads": 1, "workers": 0}
     if size.startswith("tiny"):
         name = size.removeprefix("tiny-")
-        autoencoder = str(files("m2m") / "weights" / size / "vae")
+        autoencoder = str(find_model(size).part("vae"))
         return {**yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()), **common, "autoencoder": autoencoder}
     from m2m.model.sizes import SD21_UNET
 

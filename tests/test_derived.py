@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from m2m import load_pipeline
 from m2m.derived import Shares, write_derived
 from m2m.model.conditions import ConditionConfig
-from m2m.model_folder import DERIVED, find_model
+from m2m.model.unet import M2MModel
+from m2m.model_folder import DERIVED, SHARDS, find_model
 from m2m.pipeline import M2MPipeline
 from m2m.types import UserError
 from tests.tiny import pictures, tiny_autoencoder, tiny_pipeline, tiny_scheduler
@@ -151,17 +152,125 @@ def test_a_wrong_description_is_one_line(tmp_path: Path, change: dict, expected:
 
 
 @pytest.mark.parametrize("part", ["vae", "scheduler"])
-def test_another_part_than_the_model_must_be_the_base_s(tmp_path: Path, part: str) -> None:
-    """Latents of one autoencoder read by another: the pipeline would paint noise after it is loaded."""
+def test_another_part_than_the_model_is_kept(tmp_path: Path, part: str) -> None:
+    """Latents of one autoencoder read by another, noise of one schedule removed by another: the pictures are noise."""
     tiny_pipeline().save_pretrained(tmp_path / "base")
     pipe = fine_tuned(tmp_path / "base")
     with torch.no_grad():
         other = {"vae": tiny_autoencoder(), "scheduler": tiny_scheduler(prediction_type="v_prediction")}
         next(other["vae"].parameters()).add_(1)
     pipe.register_modules(**{part: other[part]})
-    with pytest.raises(UserError, match=f"the pipeline's {part} is not that of base"):
-        write_derived(pipe, find_model(str(tmp_path / "base")), tmp_path / "task")
+    shares = write_derived(pipe, find_model(str(tmp_path / "base")), tmp_path / "task")
+    assert shares.kept_parts == (part,) and part not in shares.shared_parts
+    assert {path.name for path in (tmp_path / "task").iterdir()} == {"derived.json", "model", part}
+    assert str(tmp_path) not in next((tmp_path / "task" / part).glob("*.json")).read_text(), "a path of this machine"
+    loaded = load_pipeline(str(tmp_path / "task"), "cpu")
+    assert loaded.scheduler.config.prediction_type == pipe.scheduler.config.prediction_type
+    wanted, found = pipe.vae.state_dict(), loaded.vae.state_dict()
+    assert all(torch.equal(found[name].half(), tensor.half()) for name, tensor in wanted.items())
+    assert {tensor.dtype for tensor in pipe.vae.state_dict().values()} == {torch.float32}, "halved in the caller's hand"
+
+
+def of_another_variant(folder: Path) -> tuple[M2MPipeline, Shares]:
+    """An M2M-DINO model of its own, with its vision encoder, on the autoencoder of an M2M-Self one."""
+    tiny_pipeline().save_pretrained(folder / "base")
+    pipe = tiny_pipeline("dino")
+    with torch.no_grad():
+        for parameter in pipe.model.parameters():  # of one seed, the two models share what has one shape
+            parameter.add_(0.1)
+    return pipe, write_derived(pipe, find_model(str(folder / "base")), folder / "dino")
+
+
+def test_a_model_of_another_variant_shares_the_autoencoder(tmp_path: Path) -> None:
+    """Two shipped models of one autoencoder, 7 MB twice; a vision encoder that the base has not is lost."""
+    pipe, shares = of_another_variant(tmp_path)
+    found, loaded = find_model(str(tmp_path / "dino")), load_pipeline(str(tmp_path / "dino"), "cpu")
+    assert (shares.kept_parts, shares.shared_parts) == (("vision_encoder",), ("vae", "scheduler"))
+    assert shares.shared == 0
+    assert found.part("vae").resolve() == tmp_path / "base/vae" and found.part("vision_encoder").parent == found.path
+    for name in ("model", "vision_encoder", "vae"):
+        wanted, own = pipe.components[name].state_dict(), loaded.components[name].state_dict()
+        assert wanted.keys() == own.keys()
+        assert all(torch.equal(own[key].half(), tensor.half()) for key, tensor in wanted.items()), name
+    loaded.set_progress_bar_config(disable=True)
+    assert len(loaded(pictures(1), num_images=1, num_inference_steps=1).images) == 1
+
+
+def test_the_digest_follows_own_parts(tmp_path: Path) -> None:
+    """Images that another vision encoder made, taken out of a cache for this one's."""
+    of_another_variant(tmp_path)
+    found = find_model(str(tmp_path / "dino"))
+    before = found.weight_digest()
+    file = found.part("vision_encoder") / "diffusion_pytorch_model.safetensors"
+    rewrite(file, lambda own: {name: tensor + 1 for name, tensor in own.items()})
+    assert found.weight_digest() != before
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "named", "expected"),
+    [
+        ("vision_encoder", "config.json", "Stranger", "class 'Stranger' is no ModelMixin of diffusers or m2m"),
+        ("vision_encoder", "config.json", "DDIMScheduler", "class 'DDIMScheduler' is no ModelMixin"),
+        ("vision_encoder", "config.json", "utils", "class 'utils' is no ModelMixin"),
+        ("scheduler", "scheduler_config.json", "TinyAutoencoder", "'TinyAutoencoder' is no SchedulerMixin"),
+        ("vae", "config.json", "TinyAutoencoder", "the vae of a derived model, cannot be loaded: "),
+        ("vae", "other.json", "TinyAutoencoder", "vae/config.json' does not exist"),
+    ],
+)
+def test_an_own_part_of_an_unknown_class_is_refused(
+    tmp_path: Path, name: str, file: str, named: str, expected: str
+) -> None:
+    """A name in a file of a stranger that is imported, or a traceback of twenty lines for a part without weights."""
+    of_another_variant(tmp_path)
+    place = tmp_path / "dino" / name
+    place.mkdir(exist_ok=True)
+    (place / file).write_text(json.dumps({"_class_name": named}))
+    with pytest.raises(UserError, match=expected) as caught:
+        load_pipeline(str(tmp_path / "dino"), "cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_part_that_only_the_base_has_is_refused(saved: Path, tmp_path: Path) -> None:
+    """A model that takes a vision encoder from its base, though it was written without one."""
+    if not (saved / "vision_encoder").is_dir():
+        tiny_pipeline("dino").save_pretrained(saved := tmp_path / "base")
+    with pytest.raises(UserError, match="the pipeline has no vision_encoder, which base '.*' has"):
+        write_derived(tiny_pipeline(), find_model(str(saved)), tmp_path / "task")
     assert not (tmp_path / "task").exists()
+
+
+@pytest.fixture
+def sharded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A derived model whose own tensors lie in several files, as those above 15 MB do."""
+    monkeypatch.setattr("m2m.derived.SHARD", "40KB")
+    of_another_variant(tmp_path)
+    return tmp_path / "dino"
+
+
+def test_large_weights_lie_in_shards_as_diffusers_writes_them(sharded: Path) -> None:
+    """A file above the limit of a repository; an index that diffusers' own loader cannot follow."""
+    files = sorted((sharded / "model").glob("*.safetensors"))
+    assert len(files) > 1
+    whole = M2MModel.from_pretrained(sharded / "model").state_dict()
+    loaded = load_pipeline(str(sharded), "cpu").model.state_dict()
+    assert whole.keys() == loaded.keys() and all(torch.equal(whole[name], loaded[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda index: {**index, "weight_map": []}, "must hold a weight_map"),
+        (lambda index: {"weight_map": dict.fromkeys(index["weight_map"], "../../a.safetensors")}, "must hold a weight"),
+        (lambda index: {"weight_map": dict.fromkeys(index["weight_map"], "a.safetensors")}, "does not exist"),
+        (lambda index: {"weight_map": dict(list(index["weight_map"].items())[1:])}, "unexpected unet"),
+    ],
+)
+def test_an_index_that_does_not_fit_is_refused(sharded: Path, change: Callable[[dict], dict], expected: str) -> None:
+    """A shard that is not there or not whole: weights that stay random; a path that leaves the folder."""
+    index = sharded / "model" / SHARDS
+    index.write_text(json.dumps(change(json.loads(index.read_text()))))
+    with pytest.raises(UserError, match=expected):
+        load_pipeline(str(sharded), "cpu")
 
 
 def test_weights_that_float16_cannot_say_are_refused(tmp_path: Path) -> None:

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from huggingface_hub import split_torch_state_dict_into_shards
 from torch import Tensor, nn
 
-from m2m.checkpoint import atomic_folder, save_tensors, write_json
+from m2m.checkpoint import atomic_folder, read_json, save_tensors, write_json
 from m2m.loading import load_pipeline, settings_of
-from m2m.model_folder import DERIVED, MODEL, WEIGHTS, ModelFolder, find_model, shipped_models
+from m2m.model_folder import DERIVED, MODEL, SHARDS, WEIGHTS, ModelFolder, find_model, shipped_models
 from m2m.types import UserError
 
 if TYPE_CHECKING:
     from m2m.pipeline import M2MPipeline
 
 
+SHARD = "15MB"  # a repository's limit on a file
+
+
 class Shares(NamedTuple):
-    """The model's tensors that the folder keeps and those that are the base's, and their bytes in float16."""
+    """The model's tensors that the folder keeps and those that are the base's, and their bytes in float16; the names
+    of the other components that it keeps and that are the base's."""
 
     kept: int
     kept_bytes: int
     shared: int
     shared_bytes: int
+    kept_parts: tuple[str, ...]
+    shared_parts: tuple[str, ...]
 
 
 def write_derived(pipe: M2MPipeline, base: ModelFolder, folder: str | Path) -> Shares:
@@ -34,19 +42,20 @@ def write_derived(pipe: M2MPipeline, base: ModelFolder, folder: str | Path) -> S
     A tensor is shared where it is the base's in float16, to the bit: what is loaded later is `pipe` in that precision.
 
     Args:
-        pipe: fine-tuned from the base; a model without an adapter (`training.trainable.merged`).
+        pipe: fine-tuned from the base, or another model that shares a component with it; without an adapter
+            (`training.trainable.merged`).
         base: a complete model. Shipped models and those of the hub are written down by name, others by their place
             relative to `folder`.
         folder: what lies there is replaced.
 
     Raises:
-        UserError: the base is derived itself, another part of the pipeline than the model differs from its, or a
-            weight is too large for float16.
+        UserError: the base is derived itself or has a component that `pipe` lacks, or a weight is too large for
+            float16.
     """
     if base.derivation is not None:
         raise UserError(f"base '{base.name}' is derived itself, from '{base.derivation.base.name}': give that")
     original = load_pipeline(base, "cpu")
-    _check_other_parts(pipe, original, base.name)
+    parts = _own_parts(pipe, original, base.name)
     tensors, theirs = _halves(pipe.model), _halves(original.model)
     own = {name: tensor for name, tensor in tensors.items() if not _same(tensor, theirs.get(name))}
     settings, former = settings_of(pipe), settings_of(original)
@@ -57,32 +66,53 @@ def write_derived(pipe: M2MPipeline, base: ModelFolder, folder: str | Path) -> S
     }
     with atomic_folder(folder) as staged:
         _write_model(pipe, own, staged / MODEL)
+        for name, part in parts.items():
+            _write_part(part, staged / name)
         write_json(staged / DERIVED, content)
-        _verify(staged, tensors, settings)
+        _verify(staged, pipe)
     shared = [tensor for name, tensor in tensors.items() if name not in own]
-    return Shares(len(own), _bytes(list(own.values())), len(shared), _bytes(shared))
+    others = tuple(name for name, part in pipe.components.items() if part is not None and name not in (MODEL, *parts))
+    return Shares(len(own), _bytes(list(own.values())), len(shared), _bytes(shared), tuple(parts), others)
 
 
 def _write_model(pipe: M2MPipeline, tensors: dict[str, Tensor], folder: Path) -> None:
     with torch.device("meta"):
         pipe.model.rebuilt().save_config(folder)  # the config of a loaded model names the path that it was loaded from
-    save_tensors(tensors, folder / WEIGHTS)
+    pattern = WEIGHTS.replace(".", "{suffix}.")
+    split = split_torch_state_dict_into_shards(tensors, filename_pattern=pattern, max_shard_size=SHARD)
+    for file, names in split.filename_to_tensors.items():
+        save_tensors({name: tensors[name] for name in names}, folder / file, {"format": "pt"})
+    if split.is_sharded:
+        write_json(folder / SHARDS, {"metadata": split.metadata, "weight_map": split.tensor_to_filename})
 
 
-def _verify(staged: Path, tensors: dict[str, Tensor], settings: dict[str, Any]) -> None:
+def _write_part(part: Any, folder: Path) -> None:
+    """A component as diffusers saves it, networks in float16, without the path that it was loaded from."""
+    kept = copy.deepcopy(part)
+    if isinstance(kept, nn.Module):
+        kept.half()
+    kept.save_pretrained(folder, max_shard_size=SHARD)
+    for path in folder.glob("*config.json"):
+        write_json(path, {name: value for name, value in read_json(path).items() if name != "_name_or_path"})
+    for path in folder.glob("*.safetensors"):
+        path.chmod(0o644)  # safetensors makes files that only their owner can read
+
+
+def _verify(staged: Path, pipe: M2MPipeline) -> None:
     """Load what was written as a user will. Raises RuntimeError if it is not what was to be written."""
     loaded = load_pipeline(find_model(str(staged)), "cpu")
-    found = _halves(loaded.model)
-    same = found.keys() == tensors.keys() and all(_same(found[name], tensors[name]) for name in tensors)
-    if not same or _plain(settings_of(loaded)) != _plain(settings):
-        raise RuntimeError("a derived model does not load as what was written")
+    wrong = [name for name, part in pipe.components.items() if not _same_part(part, loaded.components[name])]
+    if wrong or _plain(settings_of(loaded)) != _plain(settings_of(pipe)):
+        raise RuntimeError(f"a derived model does not load as what was written: {', '.join(wrong) or 'its settings'}")
 
 
-def _check_other_parts(pipe: M2MPipeline, original: M2MPipeline, base: str) -> None:
-    """The folder keeps a model alone: everything else must be the base's."""
-    for name, part in pipe.components.items():
-        if name != MODEL and not _same_part(part, original.components[name]):
-            raise UserError(f"the pipeline's {name} is not that of base '{base}': only its model may differ")
+def _own_parts(pipe: M2MPipeline, original: M2MPipeline, base: str) -> dict[str, Any]:
+    """The components beside the model that are not the base's. One that is lacking cannot be written down."""
+    others = {name: part for name, part in pipe.components.items() if name != MODEL}
+    own = {name: part for name, part in others.items() if not _same_part(part, original.components[name])}
+    if absent := [name for name, part in own.items() if part is None]:
+        raise UserError(f"the pipeline has no {absent[0]}, which base '{base}' has: give a base without it")
+    return own
 
 
 def _same_part(part: Any, other: Any) -> bool:

@@ -7,50 +7,51 @@ out, and append it to the context of the next one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from diffusers import DiffusionPipeline
 from diffusers.image_processor import VaeImageProcessor
-from diffusers.utils import BaseOutput, load_image
 from einops import rearrange
-from PIL import Image
 from torch import Tensor
 
-# diffusers loads a component only from a module that has been imported: a repository cannot name what runs here.
-import m2m.model.autoencoder
-import m2m.model.encoders  # noqa: F401
 from m2m.diffusion.noise import image_noise
+from m2m.model.autoencoder import TinyAutoencoder
 from m2m.model.conditions import conditions_of_sets
 from m2m.model.context_window import ContextWindow
+from m2m.model.encoders import DinoV2Encoder, EfficientNetLite0Encoder
 from m2m.model.unet import M2MModel
+from m2m.picture_files import Picture, opened_picture
 from m2m.prediction import predict
+from m2m.pretrained import NamedPipeline
+from m2m.remote_code import register
+from m2m.sampling_output import M2MPipelineOutput, as_output
 from m2m.sampling_request import (
-    Picture,
     SamplingConfig,
     Wanted,
     as_sets,
     check_wanted,
     checked_interval,
+    checked_latents,
     scheduler_by_name,
     step_arguments,
 )
 from m2m.types import UserError
 
+__all__ = ["M2MPipeline", "M2MPipelineOutput"]
+
 Callback = Callable[["M2MPipeline", int, int, dict[str, Any]], dict[str, Any]]
 
 
-@dataclass
-class M2MPipelineOutput(BaseOutput):
-    """``images``: one entry per generated image for a single set; a list of those for a list of sets."""
-
-    images: Any
-
-
-class M2MPipeline(DiffusionPipeline):
+class M2MPipeline(NamedPipeline):
     """Many-to-many image generation: a few images in, as many further ones as wanted out.
+
+    Example:
+        >>> from m2m import M2MPipeline
+        >>> pipe = M2MPipeline.from_pretrained("tiny-self")
+        >>> given = ["examples/sets/foxes-on-plain-night-blue/0.png", "examples/sets/foxes-on-plain-night-blue/1.png"]
+        >>> images = pipe(given, num_images=2, num_inference_steps=5, seed=0).images
+        >>> [image.size for image in images]
+        [(64, 64), (64, 64)]
 
     Args:
         model: M2M-Self or M2M-DINO.
@@ -93,10 +94,9 @@ class M2MPipeline(DiffusionPipeline):
         """Side of the square images, in pixels."""
         return self.model.unet.config.sample_size * self.vae_scale_factor
 
-    @torch.no_grad()
     def __call__(
         self,
-        images: Sequence[Picture] | Sequence[Sequence[Picture]] = (),
+        images: Sequence[Picture | Sequence[Picture]] = (),
         num_images: int = 4,
         num_inference_steps: int = 50,
         guidance_scale: float | None = None,
@@ -114,12 +114,13 @@ class M2MPipeline(DiffusionPipeline):
         output_type: str = "pil",
         reuse_context: bool = True,
         return_dict: bool = True,
-    ) -> M2MPipelineOutput | tuple[Any]:
+    ) -> M2MPipelineOutput:
         """Generates ``num_images`` further images for each set, one after the other.
 
         Args:
-            images: the given images of one set (PIL images or paths), or a list of such lists: several sets at once,
-                which may differ in length. An empty list is legal: the first image is then unconditional.
+            images: the given images of one set (paths, URLs or PIL images, of any size and mode), or a list of such
+                lists: several sets at once, which may differ in length. An empty list is legal: the first image is
+                then unconditional. Of each picture the middle square is used, at ``image_size``.
             num_inference_steps: denoising steps per image.
             guidance_scale: s of equation 6, s_I of equation 7; 1 switches guidance off; None takes the pipeline's
                 default.
@@ -144,9 +145,10 @@ class M2MPipeline(DiffusionPipeline):
             output_type: ``pil``, ``np`` (float32 in [0, 1], ``[N, H, W, 3]``), ``pt`` (same, ``[N, 3, H, W]``) or
                 ``latent`` (scaled latents, ``[N, C, h, w]``).
             reuse_context: False recomputes every context image at every step, as the paper does. Same images, slower.
+            return_dict: False gives a tuple with the images alone, as in diffusers.
 
         Raises:
-            UserError: an argument out of its range, with what would be right.
+            UserError: an argument out of its range, with what would be right, or a picture that cannot be read.
         """
         sets, single = as_sets(images)
         wanted = Wanted(num_images, num_inference_steps, window, context_noise, output_type)
@@ -175,33 +177,48 @@ class M2MPipeline(DiffusionPipeline):
             capacity=longest,
         )
         sampler = self.scheduler if scheduler is None else scheduler_by_name(scheduler, self.scheduler)
-        self._append_given(context, sets, told, context_noise, config)
+        seen = longest if window is None or window_policy == "nearest" else window
+        try:
+            with torch.no_grad():  # here, not around the call: torch's decorator would hide its types
+                self._append_given(context, sets, told, seen, context_noise, config)
+                made = self._continue(context, sampler, sets, told, wanted, config, callback_on_step_end)
+        finally:
+            self.maybe_free_model_hooks()  # also after an abort: nothing stays on the accelerator
+        output: Any = made[0] if single else made
+        result: Any = M2MPipelineOutput(images=output) if return_dict else (output,)
+        return result
+
+    def _continue(
+        self,
+        context: ContextWindow,
+        sampler: Any,
+        sets: list[list[Picture]],
+        told: list[Tensor],
+        wanted: Wanted,
+        config: SamplingConfig,
+        callback: Callback | None,
+    ) -> list[Any]:
+        """Makes one image of every set after the other, each of which the next ones see."""
         sampled: list[Tensor] = []
         decoded: list[Tensor] = []  # M2M-DINO looks at its own images: what it has decoded serves the output too
-        for index in range(num_images):
+        for index in range(wanted.num_images):
             own = self._of_image(told, sets, index)  # [B, dim] or None
-            latents = self._sample_image(context, sampler, index, config, own, callback_on_step_end)  # [B, C, h, w]
+            latents = self._sample_image(context, sampler, index, config, own, callback)  # [B, C, h, w]
             sampled.append(latents)
-            if index + 1 == num_images:
+            if index + 1 == wanted.num_images:
                 break
             features = latents
             if self.model.config.variant == "dino":
                 decoded.append(self.decode(latents))
                 features = self._tokens(decoded[-1])
             keys = [(set_id, f"generated/{index}") for set_id in config.set_ids]
-            features = self._noised(features, context_noise, config.seed, keys)
+            features = self._noised(features, wanted.context_noise, config.seed, keys)
             context.append(features, range(len(sets)), conditions=own)
-        output = self._output(sampled, decoded, output_type)
-        output = output[0] if single else output
-        self.maybe_free_model_hooks()
-        return M2MPipelineOutput(images=output) if return_dict else (output,)
+        return self._output(sampled, decoded, wanted.output_type)
 
     def encode(self, images: Sequence[Picture]) -> Tensor:
         """Pictures of any size -> scaled latents ``[M, C, h, w]``: centre square, resized, mean of the posterior."""
-        pixels = torch.cat([self._pixels(image) for image in images])  # [M, 3, H, W] in [-1, 1]
-        pixels = pixels.to(self._execution_device, self.vae.dtype)
-        latents = torch.cat([self.vae.encode(part).latent_dist.mode() for part in pixels.split(8)])
-        return latents.float() * self.vae.config.scaling_factor
+        return self._latents(torch.cat([self._pixels(image) for image in images]))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents ``[M, C, h, w]`` -> pixels ``[M, 3, H, W]``, float32 in [-1, 1]."""
@@ -209,34 +226,36 @@ class M2MPipeline(DiffusionPipeline):
         decoded = torch.cat([self.vae.decode(part).sample for part in scaled.split(8)])
         return decoded.float().clamp(-1, 1)
 
+    def _latents(self, pixels: Tensor) -> Tensor:
+        """Pixels ``[M, 3, H, W]`` in [-1, 1] -> scaled latents ``[M, C, h, w]``."""
+        pixels = pixels.to(self._execution_device, self.vae.dtype)
+        latents = torch.cat([self.vae.encode(part).latent_dist.mode() for part in pixels.split(8)])
+        return latents.float() * self.vae.config.scaling_factor
+
     def _pixels(self, image: Picture) -> Tensor:
-        picture = load_image(image)
         size = self.image_size
-        return self.image_processor.preprocess(picture, height=size, width=size, resize_mode="crop")
+        return self.image_processor.preprocess(opened_picture(image), height=size, width=size, resize_mode="crop")
 
     def _append_given(
         self,
         context: ContextWindow,
         sets: list[list[Picture]],
         told: list[Tensor],
+        seen: int,
         noise: int,
         config: SamplingConfig,
     ) -> None:
-        """Encodes every given image once and appends it to the context of its set."""
-        owners = [b for b, given in enumerate(sets) for _ in given]
-        if not owners:
+        """Encodes the last ``seen`` given images of every set once and appends them to its context. All are read."""
+        pixels = [[self._pixels(image) for image in given] for given in sets]
+        places = [(b, m) for b, given in enumerate(sets) for m in range(len(given)) if m >= len(given) - seen]
+        if not places:
             return
-        pictures = [image for given in sets for image in given]
-        if self.model.config.variant == "self":
-            features = self.encode(pictures)  # [M, C, h, w]
-        else:
-            features = self._tokens(torch.cat([self._pixels(image) for image in pictures]))  # [M, S, D]
-        keys = [(config.set_ids[b], f"given/{m}") for b, given in enumerate(sets) for m in range(len(given))]
-        conditions = None
-        if told:
-            conditions = torch.cat([own[: len(given)] for own, given in zip(told, sets, strict=True)])  # [M, dim]
+        encode = self._latents if self.model.config.variant == "self" else self._tokens
+        features = encode(torch.cat([pixels[b][m] for b, m in places]))  # [M, C, h, w] or [M, S, D]
+        conditions = torch.stack([told[b][m] for b, m in places]) if told else None  # [M, dim]
+        keys = [(config.set_ids[b], f"given/{m}") for b, m in places]
         features = self._noised(features, noise, config.seed, keys)
-        context.append(features, owners, given=True, conditions=conditions)
+        context.append(features, [b for b, _ in places], given=True, conditions=conditions)
 
     def _tokens(self, pixels: Tensor) -> Tensor:
         """Pixels ``[M, 3, H, W]`` -> vision tokens ``[M, S, D]``."""
@@ -250,9 +269,8 @@ class M2MPipeline(DiffusionPipeline):
         """
         if level > 0:
             noise = torch.stack([image_noise(seed, f"{s}/{place}", 0, features.shape[1:]) for s, place in keys])
-            alpha = self.scheduler.alphas_cumprod[
-                level
-            ].cpu()  # not add_noise: Euler's looks levels up in its own steps
+            # Not add_noise: Euler's looks levels up in its own steps.
+            alpha = self.scheduler.alphas_cumprod[level].cpu()
             features = alpha.sqrt() * features.float().cpu() + (1 - alpha).sqrt() * noise
         return features.to(self._execution_device, self.model.dtype)
 
@@ -285,7 +303,8 @@ class M2MPipeline(DiffusionPipeline):
             latents = scheduler.step(predicted, timestep, latents, **extra).prev_sample  # [B, C, h, w]
             if callback is not None:
                 shown = {"latents": latents, "image_index": index}
-                latents = (callback(self, step, int(timestep), shown) or {}).get("latents", latents)
+                changed = callback(self, step, int(timestep), shown) or {}
+                latents = checked_latents(changed.get("latents", latents), latents)
         return latents
 
     def _output(self, sampled: list[Tensor], decoded: list[Tensor], output_type: str) -> list[Any]:
@@ -298,13 +317,7 @@ class M2MPipeline(DiffusionPipeline):
         pixels = rearrange(pixels, "(b n) c h w -> b n c h w", b=len(latents))  # [B, R, 3, H, W]
         if decoded:
             pixels = torch.cat([torch.stack(decoded, dim=1), pixels], dim=1)  # [B, N, 3, H, W]
-        images = (pixels / 2 + 0.5).clamp(0, 1)
-        if output_type == "pt":
-            return list(images)
-        arrays = rearrange(images, "b n c h w -> b n h w c").cpu().numpy()  # [B, N, H, W, 3] in [0, 1]
-        if output_type == "np":
-            return list(arrays)
-        return [[Image.fromarray((image * 255).round().astype(np.uint8)) for image in made] for made in arrays]
+        return as_output(pixels, output_type)
 
     def _told(self, given: Any, lengths: Sequence[int], single: bool) -> list[Tensor]:
         """The conditions ``[N, dim]`` of every set, on the model's device; empty for a model without a task."""
@@ -328,3 +341,7 @@ class M2MPipeline(DiffusionPipeline):
         if self.model.condition is None:
             raise UserError("condition_guidance_scale is for models that were fine-tuned for a task")
         return given
+
+
+# diffusers loads a component only from a module that has been imported: a repository cannot name what runs here.
+register(M2MPipeline, M2MModel, TinyAutoencoder, DinoV2Encoder, EfficientNetLite0Encoder)

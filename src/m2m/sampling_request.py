@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from diffusers import schedulers as diffusers_schedulers
 from PIL import Image
+from torch import Tensor
 
 from m2m.diffusion.noise import image_generator
+from m2m.picture_files import Picture
 from m2m.types import UserError
 
-Picture = Image.Image | str
+PICTURES = (str, os.PathLike, Image.Image)
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
@@ -80,16 +83,35 @@ def scheduler_by_name(name: str, own: Any) -> Any:
     return made
 
 
-def as_sets(images: Sequence[Any]) -> tuple[list[list[Picture]], bool]:
-    """One set, or several -> list of sets, and whether it was one."""
-    if isinstance(images, (str, Image.Image)):
+def as_sets(images: Iterable[Any]) -> tuple[list[list[Picture]], bool]:
+    """One set, or several -> list of sets, and whether it was one. Raises UserError for anything else."""
+    if isinstance(images, PICTURES):
         raise UserError("images is a single picture: give a list of pictures, or a list of such lists")
-    nested = [isinstance(item, (list, tuple)) for item in images]
+    if not isinstance(images, Iterable):
+        raise UserError(f"images is of type {type(images).__name__}: give a list of pictures")
+    items = list(images)
+    nested = [isinstance(item, (list, tuple)) for item in items]
     if nested and all(nested):
-        return [list(given) for given in images], False
+        return [_as_set(item, f"images[{b}]") for b, item in enumerate(items)], False
     if any(nested):
         raise UserError("images mixes pictures and lists of pictures: give one list of pictures, or one list a set")
-    return [list(images)], True
+    return [_as_set(items, "images")], True
+
+
+def _as_set(items: Iterable[Any], name: str) -> list[Picture]:
+    given = list(items)
+    for m, item in enumerate(given):
+        if not isinstance(item, PICTURES):
+            raise UserError(f"{name}[{m}] is of type {type(item).__name__}: give paths, URLs or PIL images")
+    return given
+
+
+def checked_latents(latents: Any, before: Tensor) -> Tensor:
+    """What a callback gives back in the place of ``before``. Raises UserError unless it has its shape."""
+    if not isinstance(latents, Tensor) or latents.shape != before.shape:
+        found = list(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
+        raise UserError(f"callback_on_step_end: latents is {found}; give a tensor of shape {list(before.shape)}")
+    return latents.to(before)
 
 
 def step_arguments(scheduler: Any, index: int, config: SamplingConfig) -> dict[str, Any]:

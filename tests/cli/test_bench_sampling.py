@@ -79,7 +79,7 @@ def test_operations_alone_are_no_measurement(
         (["--size", "tiny", "--self", "tiny-self"], "--size is for random weights"),
         (["--self", "tiny-self", "--variants", "dino"], "use some of self, recompute"),
         (["--self", "no-such-model"], "model 'no-such-model' does not exist"),
-        (["--self", "tiny-dino"], "this model is of variant 'dino'"),
+        (["--self", "tiny-dino"], "a model of variant 'dino'; give --dino"),
         (["--pixels", "100"], "use a multiple of 8"),
         (["--vision", "clip"], "no vision encoder 'clip'"),
         (["--device", "nowhere"], "device 'nowhere' cannot be used"),

@@ -219,7 +219,7 @@ def test_shifted_timesteps_have_the_median_of_their_equation() -> None:
     """Guards against a shift towards low noise, one out of range, and one that changes other draws."""
     plain = draws_of(ObjectiveConfig(), list(range(500)))
     drawn = draws_of(ObjectiveConfig(timestep_shift=3.0), list(range(500)))
-    assert 0 <= drawn.timesteps.min() and drawn.timesteps.max() <= 999
+    assert drawn.timesteps.min() >= 0 and drawn.timesteps.max() <= 999
     assert (drawn.timesteps > 750).double().mean().item() == pytest.approx(0.5, abs=0.03)
     assert torch.equal(drawn.noise, plain.noise) and torch.equal(drawn.keep, plain.keep)
     assert torch.equal(shifted(plain.timesteps, 1000, 1.0), plain.timesteps)

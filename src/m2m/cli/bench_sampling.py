@@ -179,10 +179,9 @@ def _pipelines(asked: Asked, config: EfficiencyConfig) -> dict[str, Any]:
     if asked.models:
         loaded = {name: load_pipeline(find_model(model), asked.device) for name, model in asked.models.items()}
         for name, pipe in loaded.items():
-            if pipe.model.config.variant != name:
-                raise UserError(
-                    f"--{name} {asked.models[name]}: this model is of variant '{pipe.model.config.variant}'"
-                )
+            variant = pipe.model.config.variant
+            if variant != name:
+                raise UserError(f"--{name} {asked.models[name]}: a model of variant '{variant}'; give --{variant}")
             for part in pipe.components.values():
                 if isinstance(part, torch.nn.Module):
                     torch.nn.Module.to(part, kind)

@@ -10,9 +10,10 @@ import typer
 
 from m2m.cli.result_folder import GRID, check_out, write_result
 from m2m.cli.sampling_options import Count, Device, Guidance, GuidanceInterval, Out, Overwrite, Scheduler, Seed, Steps
-from m2m.cli.sampling_run import Settings, check_condition, conditions_of, guidance_levels, make
+from m2m.cli.sampling_run import guidance_levels, make
 from m2m.data.pictures import read_picture
 from m2m.model_folder import find_model
+from m2m.sampling_record import Settings, check_condition, conditions_of
 from m2m.types import UserError
 
 if TYPE_CHECKING:

@@ -20,9 +20,10 @@ from m2m.cli.sampling_options import (
     Seed,
     Steps,
 )
-from m2m.cli.sampling_run import Settings, check_default_condition, guidance_levels, make
+from m2m.cli.sampling_run import guidance_levels, make
 from m2m.data.pictures import read_picture
 from m2m.model_folder import find_model
+from m2m.sampling_record import Settings, check_default_condition
 
 
 class WindowPolicy(StrEnum):

@@ -25,6 +25,8 @@ from m2m.types import UserError
 
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+# What every wrong call is an instance of; typer itself names only those below it.
+USAGE_ERROR: Any = typer.BadParameter.__base__
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, a full quota, a limit on the size of files
 
 
@@ -40,10 +42,12 @@ COMMANDS = (
     Command("generate", "m2m.cli.generate:generate", "Make further images that go with the given ones."),
     Command("views", "m2m.cli.views:views", "Show an object from other cameras."),
     Command("continue", "m2m.cli.continue_steps:continue_steps", "Make the next steps of a visual procedure."),
+    Command("demo", "m2m.cli.demo:demo", "Serve the web page: drop pictures, get more of them."),
     Command("eval", "m2m.cli.evaluate:evaluate", "Score a model by the paper's protocols."),
     Command("init", "m2m.cli.init:init", "Turn a Stable Diffusion folder into a model of ours."),
     Command("train", "m2m.cli.train:train", "Train a many-to-many model on image sets."),
     Command("derive", "m2m.cli.derive:derive", "Keep of a fine-tuned model only what its base lacks."),
+    Command("push", "m2m.cli.push:push", "Publish a model on the Hugging Face Hub, with its card."),
     Command("train-autoencoder", "m2m.cli.train_autoencoder:train_autoencoder", "Train the tiny autoencoder."),
     Command("train-probe", "m2m.cli.train_probe:train_probe", "Train the classifier that judges images."),
     Command("data captions", "m2m.cli.data.captions:data_captions", "Filter captions, and split them, for image sets."),
@@ -87,7 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     former = signal.signal(signal.SIGTERM, _terminate)
     try:
-        build_app(given)(given, prog_name="m2m")
+        return _exit_code(build_app(given)(given, prog_name="m2m", standalone_mode=False))
+    except USAGE_ERROR as error:
+        return _refuse_call(error)
     except UserError as error:
         return _refuse(str(error))
     except OSError as error:
@@ -97,10 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except SystemExit as end:
-        return _exit_code(end)
+        return _exit_code(end.code)
     finally:
         signal.signal(signal.SIGTERM, former)
-    return 0
 
 
 def build_app(arguments: Sequence[str]) -> typer.Typer:
@@ -181,12 +186,22 @@ def _refuse(reason: str) -> int:
     return 2
 
 
+def _refuse_call(error: Any) -> int:
+    """A call that does not fit its command, in one line; a call of nothing (`m2m`, `m2m data`) gets the help."""
+    message = error.format_message().strip()
+    if message.startswith("Usage:"):
+        print(message, file=sys.stderr)
+        return error.exit_code
+    path = error.ctx.command_path if error.ctx else "m2m"
+    return _refuse(f"{message.rstrip('.')} (see `{path} --help`)")
+
+
 def _terminate(number: int, frame: object) -> NoReturn:
     # SystemExit, not the default end of the process: what is half written is removed on the way out.
     raise SystemExit(TERMINATED)
 
 
-def _exit_code(end: SystemExit) -> int:
-    if end.code is None:
+def _exit_code(code: object) -> int:
+    if code is None:
         return 0
-    return end.code if isinstance(end.code, int) else 1
+    return code if isinstance(code, int) else 1

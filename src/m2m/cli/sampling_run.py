@@ -1,4 +1,4 @@
-"""What every command that makes images does: check its model, call the pipeline with a progress bar, keep a record."""
+"""What every command that makes images does: load its model, call the pipeline with a progress bar, keep a record."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from m2m.checkpoint import sha256_of_files
 from m2m.loading import load_pipeline
 from m2m.model_folder import ModelFolder
+from m2m.sampling_record import Settings, model_entry, record
 from m2m.types import UserError
 
 if TYPE_CHECKING:
@@ -18,39 +19,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from m2m.pipeline import M2MPipeline
-
-# The command for a model whose images have this condition, and how it is called.
-COMMANDS = {"camera": "m2m views IMG --cameras orbit:8,elevation=20", "position": "m2m continue STEP1 STEP2"}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the pipeline is called with, by the names of its parameters; None leaves the choice to the model."""
-
-    num_images: int
-    num_inference_steps: int
-    guidance_scale: float | None
-    guidance_interval: tuple[float, float] | None
-    window: int | None
-    scheduler: str | None
-    seed: int
-    window_policy: str = "sliding"
-    context_noise: int = 0
-    condition_guidance_scale: float | None = None
-
-
-def conditions_of(task: str, count: int, stored: NDArray[Any] | None = None) -> NDArray[Any]:
-    """What a model of the task is told of the images 0, 1, ... of one set, float32 [count, D]: as the task trains it.
-
-    stored: float32 [count, D0], what data would hold for these images. Raises UserError.
-    """
-    import torch
-
-    from m2m.tasks.known import find_task
-
-    known = None if stored is None else torch.as_tensor(stored).unsqueeze(0)
-    told: NDArray[Any] = find_task(task).conditions(torch.arange(count).unsqueeze(0), known)[0].numpy()
-    return told
 
 
 @dataclass(frozen=True)
@@ -78,24 +46,6 @@ def guidance_levels(text: str | None) -> tuple[float, float] | None:
     return lowest, highest
 
 
-def check_condition(model: ModelFolder, wanted: str) -> None:
-    """Raise UserError unless the model's images have the condition of that name ("camera", "position")."""
-    found = (model.condition() or {}).get("name")
-    if found != wanted:
-        has = f"has the condition '{found}'" if found else "was not fine-tuned for a task"
-        advice = f": its command is {COMMANDS[found]}" if found in COMMANDS else ""
-        raise UserError(f"model '{model.name}' has no {wanted} condition; it {has}{advice}")
-
-
-def check_default_condition(model: ModelFolder) -> None:
-    """Raise UserError if the model must be told something of every image that the images themselves do not say."""
-    condition = model.condition()
-    if condition is not None and not condition.get("default"):
-        name = condition["name"]
-        advice = f": use {COMMANDS[name]}" if name in COMMANDS else ""
-        raise UserError(f"model '{model.name}' must be told the {name} of every image{advice}")
-
-
 def make(
     paths: Sequence[Path],
     given: Sequence[Image.Image],
@@ -114,7 +64,8 @@ def make(
     started = time.perf_counter()
     images = _sampled(pipe, given, settings, conditions)
     seconds = time.perf_counter() - started
-    return Made(images, _record(paths, model, settings, pipe), seconds)
+    inputs = [{"path": str(path), "sha256": sha256_of_files([path])} for path in paths]
+    return Made(images, record(inputs, model_entry(model), settings, pipe), seconds)
 
 
 def _sampled(
@@ -137,28 +88,3 @@ def _sampled(
         # Any: with return_dict left alone it is always the output object, never the tuple.
         result: Any = pipe(list(given), **asdict(settings), conditions=conditions, callback_on_step_end=show)
     return list(result.images)
-
-
-def _record(paths: Sequence[Path], model: ModelFolder, settings: Settings, pipe: M2MPipeline) -> dict[str, Any]:
-    """Everything needed to repeat a run: inputs and weights with their digests, every setting resolved, versions."""
-    from m2m.evaluation.versions import versions
-
-    return {
-        "inputs": [{"path": str(path), "sha256": sha256_of_files([path])} for path in paths],
-        "model": {"name": model.name, "weights_sha256": model.weight_digest()},
-        "settings": _resolved(settings, pipe),
-        "versions": versions(str(pipe.device)),
-    }
-
-
-def _resolved(settings: Settings, pipe: M2MPipeline) -> dict[str, Any]:
-    """The settings with the model's own choices filled in, so that a later change of its defaults changes nothing."""
-    chosen = asdict(settings)
-    for name in ("guidance_scale", "guidance_interval", "condition_guidance_scale"):
-        if chosen[name] is None:
-            chosen[name] = pipe.config[f"default_{name}"]
-    if pipe.model.condition is None:
-        del chosen["condition_guidance_scale"]
-    if settings.scheduler is None:
-        chosen["scheduler"] = type(pipe.scheduler).__name__
-    return chosen

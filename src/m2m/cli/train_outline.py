@@ -59,14 +59,15 @@ def _of_base(config: TrainConfig) -> Networks:
 
     from m2m.checkpoint import read_json
     from m2m.cli.train_parts import check_base
-    from m2m.model_folder import INDEX, find_model
+    from m2m.model_folder import find_model
     from m2m.training.image_sets import with_zero_terminal_snr
 
     base = find_model(config.base)
     model = _network(base.part("model"))
     check_base(config, model.config.variant)
     place = base.part("scheduler")
-    scheduler = getattr(diffusers, read_json(place.parent / INDEX)["scheduler"][1]).from_pretrained(place)
+    kind = read_json(place / "scheduler_config.json")["_class_name"]
+    scheduler = getattr(diffusers, kind).from_pretrained(place)
     vision = base.part("vision_encoder")
     return Networks(
         model,

@@ -160,11 +160,11 @@ def _check_encoders(config: TrainConfig, pipe: M2MPipeline, data: SetData) -> No
         return
     folder = find_model(config.base).part("vae") if config.base else Path(config.autoencoder)
     if data.encoders["latents"] != weights_hash(folder):
-        raise UserError(f"autoencoder '{folder}' is not the one that encoded '{config.data}'")
+        raise UserError(f"autoencoder '{folder}' is not the one that encoded '{config.data}': give that")
     if pipe.vision_encoder is not None and data.encoders.get("features"):
         own = vision_identity("", pipe.vision_encoder).split()[-1]
         if data.encoders["features"].split()[-1] != own:
-            raise UserError(f"the vision encoder is not the one that made the features of '{config.data}'")
+            raise UserError(f"the vision encoder is not the one that made the features of '{config.data}': give that")
 
 
 def _validation_losses(

@@ -9,9 +9,10 @@ import typer
 
 from m2m.cli.result_folder import TURNAROUND, Turnaround, check_out, write_result
 from m2m.cli.sampling_options import Device, Guidance, GuidanceInterval, Images, Out, Overwrite, Scheduler, Seed, Steps
-from m2m.cli.sampling_run import Settings, check_condition, conditions_of, guidance_levels, make
+from m2m.cli.sampling_run import guidance_levels, make
 from m2m.data.pictures import read_picture
 from m2m.model_folder import find_model
+from m2m.sampling_record import Settings, check_condition, conditions_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

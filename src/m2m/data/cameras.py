@@ -72,7 +72,7 @@ def _checked(matrix: Any, name: str) -> NDArray[np.float64]:
         shape = "x".join(map(str, values.shape)) or "a single number"
         raise UserError(f"{name} is {shape}; it must be 3x4 (or 4x4), world-to-camera [R | t]")
     if not np.isfinite(values).all():
-        raise UserError(f"{name} holds a value that is not finite")
+        raise UserError(f"{name} holds a value that is not finite; a camera has numbers only")
     if len(values) == 4 and not np.allclose(values[3], [0, 0, 0, 1], atol=TOLERANCE):
         raise UserError(f"{name} has the last row {values[3].tolist()}; of a 4x4 extrinsic it is [0, 0, 0, 1]")
     _check_rotation(values[:3, :3], name)

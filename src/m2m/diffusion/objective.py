@@ -36,8 +36,9 @@ class ObjectiveConfig:
         rollout_probability: chance of a step that one context image is the model's own sample: a guard against drift.
         rollout_steps: DDIM steps of such a sample.
         condition_dropout: chance that a set loses its task conditions alone: equation 7 needs both (section 6.2).
-        timestep_shift: s > 1 draws more high noise, where the layout is decided: t/T = s u / (1 + (s - 1) u) for uniform
-            u (Esser et al. 2024, section 5.3.2); half of the draws lie above s / (s + 1). 1: uniform, the paper.
+        timestep_shift: s > 1 draws more high noise, where the layout is decided: t / T = s u / (1 + (s - 1) u) for
+            uniform u (Esser et al. 2024, section 5.3.2); half of the draws lie above s / (s + 1). 1: uniform, as in the
+            paper.
     """
 
     context_dropout: float = 0.1

@@ -222,7 +222,7 @@ def _shards(index: Path) -> list[Path]:
     names = _read_config(index).get("weight_map", {})
     files = [index.parent / name for name in sorted(set(names.values()))]
     if not files:
-        raise UserError(f"'{index}' names no weight files")
+        raise UserError(f"'{index}' names no weight files; save the base again with diffusers' save_pretrained")
     for path in files:
         if path.name != str(path.relative_to(index.parent)) or not path.is_file():
             raise UserError(f"'{path}' is missing: {index.name} names it")
@@ -238,7 +238,7 @@ def _read_config(path: Path, wanted: str | None = None) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"'{path}' cannot be read as JSON: {error}") from error
     if not isinstance(config, dict):
-        raise UserError(f"'{path}' is no JSON object")
+        raise UserError(f"'{path}' is no JSON object; save the base again with diffusers' save_pretrained")
     if wanted is not None and config.get("_class_name") != wanted:
         raise UserError(f"'{path}' describes a {config.get('_class_name')}, not a {wanted}")
     return config

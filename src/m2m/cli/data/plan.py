@@ -115,7 +115,7 @@ def _captions(folder: Path | None, split: str, sets: int, wanted: int) -> tuple[
     store = CaptionStore.open(folder)
     count = store.count(split)
     if not count:
-        raise UserError(f"split '{split}' of '{folder}' holds no caption")
+        raise UserError(f"split '{split}' of '{folder}' holds no caption; give another --split")
     return [row.caption for row in store.rows(split, 0, min(wanted, count))], count
 
 

@@ -117,7 +117,7 @@ def first_picture_size(source: ShardFolder) -> int:
                             f"{stored.where}: a picture has {width}x{height} pixels; give --size, for squares"
                         )
                     return width
-    raise UserError(f"'{source.address}' holds no picture")
+    raise UserError(f"'{source.address}' holds no picture; give a folder of shards of pictures")
 
 
 def _vision_encoder(name: str | None) -> Any:

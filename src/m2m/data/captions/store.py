@@ -148,7 +148,9 @@ def read_summary(path: str | Path) -> dict[str, Any]:
         or summary.get("version") != VERSION
         or not summary.keys() >= {"settings", "splits"}
     ):
-        raise UserError(f"'{folder / SUMMARY}' is no summary of captions in version {VERSION}")
+        raise UserError(
+            f"'{folder / SUMMARY}' is no summary of captions in version {VERSION}; run `m2m data captions` again"
+        )
     return summary
 
 

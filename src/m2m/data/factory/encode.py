@@ -267,7 +267,7 @@ def _check_source(source: ShardFolder, out: Path) -> None:
     if not {"sets", "sets_per_shard"} <= settings.keys():
         raise UserError(f"the manifest of '{source.address}' does not say how its sets are cut into shards")
     if not source.manifest.shards:
-        raise UserError(f"'{source.address}' holds no finished shard yet")
+        raise UserError(f"'{source.address}' holds no finished shard yet; `m2m data build` goes on with it")
     if Path(source.address).resolve() == out.resolve():
         raise UserError(f"'{out}' is the folder of the pictures; give the latents a folder of their own")
 

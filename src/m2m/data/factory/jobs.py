@@ -80,5 +80,5 @@ def extended(slices: Sequence[Slice], images: Slice, where: str) -> list[Slice]:
         )
     if first not in ends or (last < covered and last not in ends):
         had = ", ".join(f"{a}:{b}" for a, b in slices)
-        raise UserError(f"images {first}:{last} cut a slice of '{where}' in two; it was made in the slices {had}")
+        raise UserError(f"images {first}:{last} cut a slice of '{where}' in two; ask for whole ones: {had}")
     return [*slices, (covered, last)] if last > covered else list(slices)

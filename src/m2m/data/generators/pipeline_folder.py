@@ -34,7 +34,9 @@ def find_folder(name: str) -> Path:
             f"generator '{name}' does not exist: give a folder in diffusers layout, or a hub id owner/model"
         )
     if not (folder / INDEX).is_file():
-        raise UserError(f"generator '{name}' is no pipeline of diffusers: '{folder}' holds no {INDEX}")
+        raise UserError(
+            f"generator '{name}' is no pipeline of diffusers: '{folder}' holds no {INDEX}; give a folder that has one"
+        )
     return folder
 
 
@@ -50,7 +52,9 @@ def pipeline_class(folder: Path, name: str) -> Any:
     kind: Any = getattr(diffusers, str(found), None)
     is_pipeline = isinstance(kind, type) and issubclass(kind, diffusers.DiffusionPipeline)
     if not is_pipeline or not _paints_from_text(kind):
-        raise UserError(f"generator '{name}' is a {found}, which is no text-to-image pipeline of diffusers")
+        raise UserError(
+            f"generator '{name}' is a {found}, which is no text-to-image pipeline of diffusers; name another"
+        )
     if kind._load_connected_pipes:
         raise UserError(f"generator '{name}' is a {found}, one of several pipelines that only work together")
     return kind
@@ -105,7 +109,9 @@ def check_whole(parts: dict[str, Any], files: dict[str, list[Path]], name: str) 
 def _index(folder: Path) -> dict[str, Any]:
     index = read_json(folder / INDEX)
     if not isinstance(index, dict):
-        raise UserError(f"'{folder / INDEX}' is no description of a pipeline")
+        raise UserError(
+            f"'{folder / INDEX}' is no description of a pipeline; save it again: pipeline.save_pretrained(DIR)"
+        )
     return index
 
 

@@ -34,7 +34,9 @@ class SafetyChecker:
 
         files = sorted(folder.glob("*.safetensors"))
         if not files:
-            raise UserError(f"safety checker: '{folder}' holds no *.safetensors")
+            raise UserError(
+                f"safety checker: '{folder}' holds no *.safetensors; save it with them: save_pretrained(DIR)"
+            )
         try:
             self._processor: Any = CLIPImageProcessorPil.from_pretrained(processor, local_files_only=True)
             checker: Any = StableDiffusionSafetyChecker.from_pretrained(

@@ -187,7 +187,7 @@ class ImageSetDataset(SetData):
             found = folder.manifest.settings.get(ENCODERS)
             if found != wanted:
                 kinds = f"'{first.address}' holds {_kind(wanted)}, '{folder.address}' {_kind(found)}"
-                raise UserError(f"{kinds}: they do not go together")
+                raise UserError(f"{kinds}: they do not go together; give one kind")
         stored = first.manifest.settings.get("size")
         if wanted is not None and self.config.size not in (None, stored):
             raise UserError(

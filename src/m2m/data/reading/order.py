@@ -186,7 +186,9 @@ class SetOrder(Sampler[BatchPlan]):
                     kept = True
                     yield Visit(index, epoch), self._cursor(epoch, position)
             if began == 0 and not kept:
-                raise UserError(f"all of the {self._sets} sets are left out: nothing is left to read")
+                raise UserError(
+                    f"all of the {self._sets} sets are left out: nothing is left to read; ask for fewer images"
+                )
             epoch, position = epoch + 1, 0
 
     def _cursor(self, epoch: int, position: int) -> Cursor:
@@ -196,7 +198,7 @@ class SetOrder(Sampler[BatchPlan]):
 
     def _check_start(self) -> None:
         if self._sets == 0:
-            raise UserError("the data holds no sets")
+            raise UserError("the data holds no sets; give data with one set or more")
         if self._start.order not in ("", self._digest):
             raise UserError(
                 "the cursor belongs to another order: the data, the seed or the shuffle have changed since it was "

@@ -183,7 +183,7 @@ def _expanded(address: str) -> list[str]:
         return [address]
     folders = sorted(path for path in glob.glob(address, recursive=True) if Path(path).is_dir())
     if not folders:
-        raise UserError(f"no folder matches '{address}'")
+        raise UserError(f"no folder matches '{address}'; give one that is there")
     return folders
 
 

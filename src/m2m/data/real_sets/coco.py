@@ -182,7 +182,9 @@ def _needed(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _safe_name(name: str, path: Path) -> str:
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise UserError(f"'{path}' names the image '{name}', which lies outside of the folder of images")
+        raise UserError(
+            f"'{path}' names the image '{name}', outside of the folder of images; use a file of COCO as it is published"
+        )
     return name
 
 

@@ -115,7 +115,7 @@ def read_methods(path: Path) -> list[Method]:
         where = f"'{path}' line {number}"
         name = str(_entry(article, "file_id", (str, int), where))
         if name in lines:
-            raise UserError(f"{where}: the article {name} came before, in line {lines[name]}")
+            raise UserError(f"{where}: the article {name} came before, in line {lines[name]}; remove one of the two")
         lines[name] = number
         methods += _methods_of(article, name, where)
     return methods

@@ -36,7 +36,7 @@ def preview(
     """
     groups = groups_of([ShardFolder(folder)])
     if not groups:
-        raise UserError(f"'{folder}' holds no finished shard yet")
+        raise UserError(f"'{folder}' holds no finished shard yet; `m2m data build` goes on with it")
     chosen = find_sets(groups, keys) if keys else draw_sets(groups, sets, seed)
     total = sum(len(rows) for _, rows in chosen)
     blocks: list[Block] = []

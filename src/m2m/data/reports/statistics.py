@@ -70,7 +70,7 @@ def collect(
     (groups of shards done, groups in all). Raises UserError where the folder has no manifest, or lacks a shard.
     """
     if is_url(folder):
-        raise UserError(f"'{folder}' is a URL; statistics are of a folder of this machine")
+        raise UserError(f"'{folder}' is a URL; give a folder of this machine")
     groups = groups_of([ShardFolder(folder)])
     total = Statistics()
     pool = ThreadPoolExecutor(max(1, workers))

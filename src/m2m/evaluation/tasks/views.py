@@ -59,7 +59,7 @@ class ViewScorer(TaskScorer):
         """For each generated view which other one has the nearest camera: int64 [N]."""
         sets = self.sets
         if sets.task is None:
-            raise UserError("novel views are measured on sets of a task, whose images have cameras")
+            raise UserError("novel views are measured on sets of a task, whose images have cameras; give such sets")
         return nearest_others(sets.task.conditions(sets[index], sets.given, images)[sets.given :])
 
 

@@ -113,7 +113,9 @@ class TruthProbe(StrictLoading, ModelMixin, ConfigMixin):
     def check_attributes(self, attributes: Mapping[str, list]) -> None:
         """Raise UserError unless this probe tells exactly these attributes apart, their values in this order."""
         if self.attributes != {name: list(values) for name, values in attributes.items()}:
-            raise UserError("the probe was trained on another world: its attributes or their values differ")
+            raise UserError(
+                "the probe was trained on another world: its attributes or their values differ; give another"
+            )
 
 
 def load_probe(place: str | Path = "probe-mini") -> TruthProbe:
