@@ -55,7 +55,7 @@ def undeclared(paths: list[Path], allowed: set[str]) -> list[str]:
 def test_every_import_of_the_package_is_a_declared_dependency() -> None:
     """A library that happens to be here, as another one's dependency, may be missing on the next machine."""
     extras = PROJECT["optional-dependencies"]
-    users = [extras[name] for name in ("train", "train8bit", "eval", "inception", "data", "nvs", "steps")]
+    users = [extras[name] for name in ("train", "train8bit", "eval", "inception", "data", "nvs", "steps", "demo")]
     allowed = declared(PROJECT["dependencies"] + sum(users, []))
     assert SOURCES
     assert undeclared(SOURCES, allowed) == []

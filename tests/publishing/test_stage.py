@@ -98,6 +98,12 @@ def test_a_shipped_model_brings_the_notice_of_its_drawings(tmp_path: Path) -> No
     assert card.data.license == "apache-2.0" and "tiny world" in card.text
 
 
+def test_sharing_an_autoencoder_is_no_fine_tuning(tmp_path: Path) -> None:
+    """A card that says tiny-dino was fine-tuned from tiny-self, of which it has the autoencoder alone."""
+    stage(find_model("tiny-dino"), Publication("jane/tiny-dino"), tmp_path / "out")
+    assert ModelCard.load(tmp_path / "out/README.md").data.to_dict().get("base_model") is None
+
+
 def test_mistakes_leave_nothing(saved: Path, tmp_path: Path) -> None:
     """Found after gigabytes were copied, or with half a folder left behind that somebody uploads."""
     tiny_pipeline().save_pretrained(tmp_path / "alone/deep")

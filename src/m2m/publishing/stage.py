@@ -18,7 +18,7 @@ from m2m.checkpoint import atomic_folder, atomic_write, read_json, write_json
 from m2m.data.pictures import read_picture
 from m2m.evaluation.result import Result
 from m2m.loading import load_pipeline, settings_of
-from m2m.model_folder import HUB_FILES, INDEX, ModelFolder, find_model
+from m2m.model_folder import HUB_FILES, INDEX, MODEL, ModelFolder, find_model
 from m2m.publishing.card import Card, Facts, facts_of, model_card
 from m2m.publishing.numbers import grids_of, read_evaluation
 from m2m.publishing.origin import NOTICE, Origin, notice, origin_of, shown_settings
@@ -83,7 +83,7 @@ def stage(model: ModelFolder, wanted: Publication, folder: Path) -> list[Path]:
 def _card(
     model: ModelFolder, wanted: Publication, origin: Origin, shown: _Shown, facts: Facts, said: tuple[str, str]
 ) -> Card:
-    base = model.derivation.base.name if model.derivation else str(origin.run.get("base") or "")
+    base = _trained_from(model, origin)
     return Card(
         repo=wanted.repo,
         licence=said[0],
@@ -117,6 +117,15 @@ def _shown(wanted: Publication, name: str) -> _Shown:
             for path, own in grids_of(folder, result)
         ]
     return _Shown(tuple(results), tuple(pictures))
+
+
+def _trained_from(model: ModelFolder, origin: Origin) -> str:
+    """The base of a fine-tuned model; "" where nothing tells. One of another variant has its base's autoencoder alone."""
+    if model.derivation is None:
+        return str(origin.run.get("base") or "")
+    base = model.derivation.base
+    variants = {read_json(each.part(MODEL) / "config.json").get("variant") for each in (model, base)}
+    return base.name if len(variants) == 1 else ""
 
 
 def _write_pipeline(model: ModelFolder, folder: Path) -> None:
