@@ -36,7 +36,7 @@ demo: $(STAMP)
 	done
 
 test: $(DEV_STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 check: $(DEV_STAMP)
 	$(BIN)/ruff check .

@@ -33,6 +33,7 @@ DESCRIBED = {
     "examples/quickstart.ipynb": "The Python interface in a notebook; a test runs it top to bottom.",
     "src/m2m/demo/examples/*": "Pictures that a visitor of the page may begin with.",
     "tests/messages.txt": "Every message that a user can meet; written by tests/messages.py.",
+    "examples/views/*": "An object of the miniature, for `m2m views`.",
     "examples/sets/*": "Given pictures for `make demo`, a folder for each set.",
     "docs/image_sets.md": "How image sets are made: captions, shards, many machines, real pictures, reading.",
     "docs/training.md": "How models are trained: eight GPUs, one, a laptop; settings, checkpoints, signals, plans.",
@@ -45,7 +46,8 @@ DESCRIBED = {
     "src/m2m/data/worlds/assets/ATTRIBUTION.md": "The artists and their licences.",
     "src/m2m/py.typed": "Says that the package has types.",
     "src/m2m/weights/tiny-self/*": "The shipped tiny M2M-Self, a diffusers pipeline in half precision.",
-    "src/m2m/weights/tiny-dino/*": "The shipped tiny M2M-DINO.",
+    "src/m2m/weights/tiny-dino/*": "The shipped tiny M2M-DINO, on the autoencoder of tiny-self.",
+    "src/m2m/weights/tiny-novel-view/*": "The shipped tiny model of novel views, what tiny-self lacks of it.",
     "src/m2m/weights/probe-mini/*": "The probe of the mini world, which judges generated images.",
 }
 

@@ -1,0 +1,1 @@
+"""The web page without a browser: uploads, sampling, archives, and what the page is made of."""

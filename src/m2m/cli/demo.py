@@ -37,6 +37,9 @@ def demo(
       m2m demo
       m2m demo --model runs/my-set/model --port 8000
     """
+    from m2m.demo.memory import use_one_arena
+
+    use_one_arena()  # before gradio and torch begin threads
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
         import gradio  # noqa: F401

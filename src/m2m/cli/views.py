@@ -32,10 +32,10 @@ def views(
             help="N views around the object, KEY being elevation, azimuth or distance; or a JSON FILE of matrices.",
         ),
     ],
-    model: Annotated[
-        str, typer.Option(help="A model of novel views, a folder or a hub id; recipes/tiny_tasks.sh trains a tiny one.")
-    ],
     out: Out,
+    model: Annotated[
+        str, typer.Option(help="A model of novel views: the shipped tiny one, a folder or a hub id.")
+    ] = "tiny-novel-view",
     window: Annotated[
         int | None,
         typer.Option(min=1, help="How many images a view is shown: those of the nearest cameras.  [default: all]"),
@@ -62,7 +62,7 @@ def views(
     generation.json, which holds everything needed to repeat the run.
 
     Example:
-      m2m views mug.png --cameras orbit:8,elevation=20 --model runs/novel-view/model --out out/mug
+      m2m views mug.png --cameras orbit:8,elevation=20 --out out/mug
       m2m views front.png side.png --cameras cameras.json --window 4 --model runs/novel-view/model --out out/mug
     """
     from m2m.tasks.cameras import generation_order, parse_cameras

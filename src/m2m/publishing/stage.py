@@ -120,7 +120,7 @@ def _shown(wanted: Publication, name: str) -> _Shown:
 
 
 def _trained_from(model: ModelFolder, origin: Origin) -> str:
-    """The base of a fine-tuned model; "" where nothing tells. One of another variant has its base's autoencoder alone."""
+    """The base of a fine-tuned model; "" where nothing tells. Of another variant one has the autoencoder alone."""
     if model.derivation is None:
         return str(origin.run.get("base") or "")
     base = model.derivation.base
