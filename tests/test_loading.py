@@ -131,7 +131,7 @@ def test_a_hub_id_is_read_from_the_cache(name: str, folders: Path, tmp_path: Pat
 def test_what_is_no_model_is_one_line(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bug: twenty lines of the hub's client for a typo; a derived model that is dispatched without its own tensors."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="'tiny-sefl' does not exist: no such folder, and not one of tiny-dino, tiny-s"):
+    with pytest.raises(UserError, match="'tiny-sefl' does not exist: no such folder, and not one of tiny-dino, tiny-"):
         M2MPipeline.from_pretrained("tiny-sefl")
     with pytest.raises(UserError, match="is no saved pipeline"):
         M2MPipeline.from_pretrained(tmp_path)
