@@ -31,6 +31,7 @@ pytestmark = pytest.mark.xdist_group("browser")
 
 Enter = Callable[..., Visitor]
 STEPS = 4
+ROOT = Path(__file__).parents[2]
 
 
 @cache
@@ -153,6 +154,23 @@ def test_more_pictures_than_allowed_are_refused_in_one_line(enter: Enter, foxes:
     visitor.upload(*foxes, *foxes, foxes[0])
     visitor.wait_for("given", 8)
     assert "8 pictures" in visitor.wait_for_status("given already")
+
+
+def test_an_object_is_turned(enter: Enter, tmp_path: Path) -> None:
+    """Novel views by the shipped model: a visitor who gets no views, no animation, or no record of the cameras."""
+    visitor = enter()
+    visitor.turn_to("views")
+    visitor.upload(ROOT / "examples/views/box.png")
+    visitor.wait_for("given", 1)
+    visitor.set(count=2, denoising=2)
+    visitor.generate(2)
+    visitor.part("turnaround", "img").wait_for()
+    with zipfile.ZipFile(visitor.download(tmp_path)) as archive:
+        record = json.loads(archive.read("generation.json"))
+        assert "turnaround.gif" in archive.namelist()
+    assert record["model"]["name"] == "tiny-novel-view" and record["settings"]["num_images"] == 2
+    assert np.shape(record["cameras"]["views"]) == (2, 3, 4)
+    assert len(visitor.seen("results")) == 2
 
 
 def test_two_visitors_at_once_do_not_mix(enter: Enter, foxes: list[Path], croissants: list[Path]) -> None:

@@ -1,4 +1,4 @@
-"""A person at the page's tab "Images": what they do, and what they see."""
+"""A person at the page, at first at its tab "Images": what they do, and what they see."""
 
 from __future__ import annotations
 
@@ -25,14 +25,22 @@ class Visitor:
         self.context.set_default_timeout(PATIENCE)
         self.hosts: set[str] = set()
         self.errors: list[str] = []
+        self.tab = "images"
         self.page = self.context.new_page()
         self.page.on("request", lambda request: self.hosts.add(urlparse(request.url).hostname or ""))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(address)
         self.part("drop").wait_for()
 
+    def turn_to(self, tab: str) -> None:
+        """Another tab by its element id: "images", "views", "steps"."""
+        names = {"images": "Images", "views": "Novel views", "steps": "Procedures"}
+        self.page.get_by_role("tab", name=names[tab]).click()
+        self.tab = tab
+        self.part("drop").wait_for()
+
     def part(self, control: str, inner: str = "") -> Any:
-        return self.page.locator(f"#images-{control} {inner}".strip())
+        return self.page.locator(f"#{self.tab}-{control} {inner}".strip())
 
     def upload(self, *paths: Path) -> None:
         self.part("drop", "input[type=file]").set_input_files([str(path) for path in paths])
@@ -42,7 +50,7 @@ class Visitor:
 
     def wait_for(self, strip: str, count: int) -> None:
         """Until so many pictures are in the strip "given" or "results"."""
-        query = f"document.querySelectorAll('#images-{strip} [data-index]').length === {count}"
+        query = f"document.querySelectorAll('#{self.tab}-{strip} [data-index]').length === {count}"
         self.page.wait_for_function(query)
 
     def choose(self, strip: str, number: int) -> None:
@@ -70,8 +78,8 @@ class Visitor:
 
     def wait_for_status(self, pattern: str) -> str:
         """Until the line of text matches; the line."""
-        query = "pattern => new RegExp(pattern).test(document.querySelector('#images-status').innerText.trim())"
-        self.page.wait_for_function(query, arg=pattern)
+        query = "([id, pattern]) => new RegExp(pattern).test(document.getElementById(id).innerText.trim())"
+        self.page.wait_for_function(query, arg=[f"{self.tab}-status", pattern])
         text: str = self.part("status").inner_text()
         return text.strip()
 
