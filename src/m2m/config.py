@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from m2m.types import UserError
+from m2m.types import UserError, first_line
 
 Config = TypeVar("Config")
 
@@ -39,7 +39,7 @@ def load_config(cls: type[Config], path: str | Path | None, overrides: Sequence[
     try:
         return cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
-        raise UserError(f"{path or cls.__name__}: {_first_line(error)}") from error
+        raise UserError(f"{path or cls.__name__}: {first_line(error)}") from error
 
 
 def config_dict(config: Any) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _read_yaml(path: Path) -> DictConfig:
     except FileNotFoundError as error:
         raise UserError(f"config file '{path}' does not exist") from error
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"config file '{path}' cannot be read as YAML: {_first_line(error)}") from error
+        raise UserError(f"config file '{path}' cannot be read as YAML: {first_line(error)}") from error
     if not isinstance(loaded, DictConfig):
         raise UserError(f"config file '{path}' must hold 'key: value' lines at the top, not a list or a single value")
     return loaded
@@ -85,7 +85,7 @@ def _parse_override(override: str) -> DictConfig:
         # `key=` means empty text; as YAML it would be null, which no field takes.
         return OmegaConf.from_dotlist([override if value else f"{key}=''"])
     except (YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise UserError(f"override '{override}' cannot be read: {_first_line(error)}") from error
+        raise UserError(f"override '{override}' cannot be read: {first_line(error)}") from error
 
 
 def _merge(cls: type, base: DictConfig, extra: DictConfig, where: str) -> DictConfig:
@@ -95,7 +95,7 @@ def _merge(cls: type, base: DictConfig, extra: DictConfig, where: str) -> DictCo
         return cast(DictConfig, OmegaConf.merge(base, extra))
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "?"
-        raise UserError(f"{where}: wrong value for '{key}': {_first_line(error)}") from error
+        raise UserError(f"{where}: wrong value for '{key}': {first_line(error)}") from error
 
 
 def _check_keys(cls: type, values: Mapping[str, Any], where: str, prefix: str) -> None:
@@ -122,8 +122,3 @@ def _check_nothing_missing(cls: type, merged: DictConfig, path: str | Path | Non
     if missing:
         names = ", ".join(f"'{key}'" for key in missing)
         raise UserError(f"{path or cls.__name__}: no value for {names}; give it in the file or as key=value")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

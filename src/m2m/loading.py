@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from m2m.devices import checked_device
 from m2m.model_folder import ModelFolder, find_model
-from m2m.types import UserError
+from m2m.types import UserError, first_line
 
 if TYPE_CHECKING:
     from m2m.pipeline import M2MPipeline
@@ -34,7 +34,7 @@ def load_pipeline(model: ModelFolder | str, device: str = "auto") -> M2MPipeline
     except (OSError, ValueError, SafetensorError) as error:
         if isinstance(error, UserError):
             raise
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise UserError(f"model '{found.name}' cannot be loaded: {reason}") from error
     moved: M2MPipeline = pipe.to(place)
     return moved

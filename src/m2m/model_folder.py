@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.checkpoint import read_json, sha256_of_files
-from m2m.types import UserError
+from m2m.types import UserError, first_line
 
 INDEX = "model_index.json"
 DERIVED = "derived.json"
@@ -159,5 +159,5 @@ def _download(name: str, hub: Mapping[str, Any]) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=HUB_FILES, **hub))
     except Exception as error:  # the hub's client raises its own errors, its HTTP library's, and plain OSErrors
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise UserError(f"model '{name}' is no folder, and the hub did not give it: {reason}") from error

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from m2m.types import UserError
+from m2m.types import UserError, first_line
 
 Picture = Image.Image | str | os.PathLike[str]
 URLS = ("http://", "https://")
@@ -64,7 +64,7 @@ def opened_picture(picture: Picture) -> Image.Image:
     try:
         return to_rgb(load_image(place, convert_method=_as_it_is))
     except Exception as error:  # of requests, of its connection, of Pillow
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise UserError(f"'{place}' gives no picture: {reason}") from error
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from m2m.checkpoint import check_names, load_tensors, read_json
 from m2m.model.unet import M2MModel
 from m2m.model_folder import DERIVED, MODEL, SHARDS, WEIGHTS, Derivation, ModelFolder, find_model, is_complete_on_hub
-from m2m.types import UserError
+from m2m.types import UserError, first_line
 
 # Of diffusers' options those that say how the hub is asked.
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
@@ -123,7 +123,7 @@ def _own_part(name: str, place: Path, options: dict[str, Any]) -> Any:
     except UserError:
         raise
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise UserError(f"'{place}', the {name} of a derived model, cannot be loaded: {reason}") from error
 
 

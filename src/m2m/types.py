@@ -18,3 +18,8 @@ class UserError(ValueError):
 
     The command line prints the message alone and exits with code 2; library users catch it as a ``ValueError``.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, in one line for a message of ours; its class where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -11,7 +11,7 @@ import typer
 
 from m2m.checkpoint import atomic_folder, sha256_of_files
 from m2m.hub import SD21_BASE, check_not_removed
-from m2m.types import UserError
+from m2m.types import UserError, first_line
 
 if TYPE_CHECKING:
     from m2m.model.convert import ParameterCounts
@@ -222,7 +222,7 @@ def _download(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(BASE_FILES)))
     except Exception as error:  # the hub's client raises its own errors, its HTTP library's, and plain OSErrors
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise UserError(
             f"base '{name}' is no folder, and the hub did not give it ({reason}): "
             "download it elsewhere and give its folder, --base DIR"

@@ -84,8 +84,7 @@ def added(desk: Desk, paths: list[str], limits: Limits) -> tuple[str, str]:
     problems = []
     for path in paths:
         try:
-            if len(desk.given) >= limits.count:
-                raise UserError(f"{limits.count} pictures are given already; remove one first")
+            check_room(desk, limits)
             picture = read_upload(path, limits)
             desk.given = [*desk.given, picture]
         except UserError as error:
@@ -93,6 +92,12 @@ def added(desk: Desk, paths: list[str], limits: Limits) -> tuple[str, str]:
     for path in paths:  # after all are read: a picture that is given twice is one file
         Path(path).unlink(missing_ok=True)
     return given_strip(desk), problems[0] if problems else ""
+
+
+def check_room(desk: Desk, limits: Limits) -> None:
+    """Raise UserError if no further picture may be given."""
+    if len(desk.given) >= limits.count:
+        raise UserError(f"{limits.count} pictures are given already; remove one first")
 
 
 def _chosen(desk: Desk) -> int:

@@ -17,7 +17,7 @@ from m2m.demo.desk import Desk, Run
 from m2m.demo.engine import Engine
 from m2m.demo.given_panel import AT_ONCE, given_panel, given_strip
 from m2m.demo.picture_html import TELL_NUMBER, example_strip, line
-from m2m.demo.result_panel import Asked, chosen_result, result_panel, use_as_context, wire
+from m2m.demo.result_panel import Asked, chosen_result, result_panel, run_buttons, use_as_context, wire
 from m2m.demo.settings_panel import Choices, settings_panel, whole
 from m2m.demo.uploads import Limits
 
@@ -36,9 +36,7 @@ def images_tab(engine: Engine, limits: Limits) -> gr.State:
             given = given_panel(TAB, desk, status, limits)
             examples = _examples()
             number = gr.Slider(1, MOST_IMAGES, 4, step=1, label="How many to make", elem_id=f"{TAB}-number")
-            with gr.Row(elem_classes="m2m-actions"):
-                generate = gr.Button("Generate", variant="primary", min_width=120, elem_id=f"{TAB}-generate")
-                stop = gr.Button("Stop", interactive=False, min_width=120, elem_id=f"{TAB}-stop")
+            generate, stop = run_buttons(TAB, "Generate")
             chosen = settings_panel(TAB, engine)
         with gr.Column(scale=3, min_width=320):
             status.render()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from m2m.demo.archive import NAME, turn_around, write_archive
 from m2m.demo.desk import Desk, Run
-from m2m.demo.given_panel import AT_ONCE, complaint, given_strip
+from m2m.demo.given_panel import AT_ONCE, check_room, complaint, given_strip
 from m2m.demo.picture_html import TELL_NUMBER, animation, line, single, strip
 from m2m.demo.sampling import Finished, Preview, stream
 from m2m.demo.uploads import Limits
@@ -48,6 +48,14 @@ class ResultPanel:
     screen: Screen
     generate: gr.Button
     stop: gr.Button
+
+
+def run_buttons(tab: str, label: str) -> tuple[gr.Button, gr.Button]:
+    """The button that samples, with its label, and the one that stops it, side by side."""
+    with gr.Row(elem_classes="m2m-actions"):
+        generate = gr.Button(label, variant="primary", min_width=120, elem_id=f"{tab}-generate")
+        stop = gr.Button("Stop", interactive=False, min_width=120, elem_id=f"{tab}-stop")
+    return generate, stop
 
 
 def result_panel(tab: str, desk: gr.State, status: gr.HTML, generate: gr.Button, stop: gr.Button) -> ResultPanel:
@@ -158,12 +166,10 @@ def _choose(desk: Desk, event: gr.EventData) -> str:
 def use_as_context(desk: Desk, limits: Limits) -> tuple[str, str]:
     """Append the chosen result to the given pictures; the strip of these and the line of text."""
     try:
-        picture = chosen_result(desk)
-        if len(desk.given) >= limits.count:
-            raise UserError(f"{limits.count} pictures are given already; remove one first")
+        run, number = chosen_result(desk)
+        check_room(desk, limits)
     except UserError as error:
         return given_strip(desk), complaint(error)
-    run, number = picture
     desk.given = [*desk.given, run.images[number]]
     return given_strip(desk), line("Added to your pictures.")
 

@@ -11,7 +11,7 @@ import gradio as gr
 
 from m2m.demo.look import CSS, theme
 from m2m.demo.uploads import Limits
-from m2m.types import UserError
+from m2m.types import UserError, first_line
 
 # Visits that Gradio remembers; older ones are forgotten also where a browser never said that it left.
 MOST_VISITS = 200
@@ -63,7 +63,7 @@ def serving(page: gr.Blocks, host: str, port: int, limits: Limits, share: bool =
             **PLAIN,
         )
     except (OSError, RuntimeError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise UserError(f"the page cannot be served at {host}:{port}: {reason}") from error
     try:
         yield shared or local

@@ -11,7 +11,7 @@ from m2m.demo.desk import Desk, Run
 from m2m.demo.engine import Engine
 from m2m.demo.given_panel import AT_ONCE, given_panel
 from m2m.demo.picture_html import line
-from m2m.demo.result_panel import Asked, result_panel, use_as_context, wire
+from m2m.demo.result_panel import Asked, result_panel, run_buttons, use_as_context, wire
 from m2m.demo.settings_panel import Choices, settings_panel, whole
 from m2m.demo.uploads import Limits
 from m2m.sampling_record import conditions_of
@@ -29,9 +29,7 @@ def steps_tab(engine: Engine, limits: Limits) -> gr.State:
             status = gr.HTML(line("Drop pictures of the first steps."), elem_id=f"{TAB}-status", render=False)
             given = given_panel(TAB, desk, status, limits, ordered=True)
             number = gr.Slider(1, MOST_STEPS, 3, step=1, label="How many steps to make", elem_id=f"{TAB}-number")
-            with gr.Row(elem_classes="m2m-actions"):
-                generate = gr.Button("Continue", variant="primary", min_width=120, elem_id=f"{TAB}-generate")
-                stop = gr.Button("Stop", interactive=False, min_width=120, elem_id=f"{TAB}-stop")
+            generate, stop = run_buttons(TAB, "Continue")
             chosen = settings_panel(TAB, engine, "position")
         with gr.Column(scale=3, min_width=320):
             status.render()

@@ -15,7 +15,7 @@ from m2m.demo.desk import Desk, Run
 from m2m.demo.engine import Engine
 from m2m.demo.given_panel import AT_ONCE, given_panel
 from m2m.demo.picture_html import line
-from m2m.demo.result_panel import Asked, result_panel, use_as_context, wire
+from m2m.demo.result_panel import Asked, result_panel, run_buttons, use_as_context, wire
 from m2m.demo.settings_panel import Choices, number, settings_panel, whole
 from m2m.demo.uploads import Limits
 from m2m.sampling_record import Settings, conditions_of
@@ -37,9 +37,7 @@ def views_tab(engine: Engine, limits: Limits) -> gr.State:
             status = gr.HTML(line("Drop a picture of an object."), elem_id=f"{TAB}-status", render=False)
             given = given_panel(TAB, desk, status, limits)
             cameras = _camera_controls()
-            with gr.Row(elem_classes="m2m-actions"):
-                generate = gr.Button("Turn", variant="primary", min_width=120, elem_id=f"{TAB}-generate")
-                stop = gr.Button("Stop", interactive=False, min_width=120, elem_id=f"{TAB}-stop")
+            generate, stop = run_buttons(TAB, "Turn")
             chosen = settings_panel(TAB, engine, "camera")
         with gr.Column(scale=3, min_width=320):
             status.render()

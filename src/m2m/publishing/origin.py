@@ -56,7 +56,7 @@ class Origin:
             return told
         if self.run.get("data"):
             world = f" {WORLD_DATA}" if self.from_world and not self.run.get("base") else ""
-            return f"`{_without_place(self.run['data'])}`, by the run below.{world}"
+            return f"`{without_place(self.run['data'])}`, by the run below.{world}"
         if self.shipped == model:
             return WORLD_DATA
         raise UserError(f"nothing says what '{model}' was trained on (its run has no {CONFIG}): give --data 'TEXT'")
@@ -71,7 +71,7 @@ def origin_of(model: ModelFolder) -> Origin:
 
 def shown_settings(run: Mapping[str, Any]) -> dict[str, Any]:
     """The settings for the card: those that are set, and no folders of the machine."""
-    return {key: _without_place(run[key]) for key in SHOWN if run.get(key) not in (None, "", {}, [])}
+    return {key: without_place(run[key]) for key in SHOWN if run.get(key) not in (None, "", {}, [])}
 
 
 def notice() -> str:
@@ -103,6 +103,6 @@ def _run_of(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _without_place(value: Any) -> Any:
+def without_place(value: Any) -> Any:
     """A path without the folders above it: they are the machine's."""
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value

@@ -21,7 +21,7 @@ from m2m.loading import load_pipeline, settings_of
 from m2m.model_folder import HUB_FILES, INDEX, MODEL, ModelFolder, find_model
 from m2m.publishing.card import Card, Facts, facts_of, model_card
 from m2m.publishing.numbers import grids_of, read_evaluation
-from m2m.publishing.origin import NOTICE, Origin, notice, origin_of, shown_settings
+from m2m.publishing.origin import NOTICE, Origin, notice, origin_of, shown_settings, without_place
 from m2m.remote_code import PIPELINE_CODE, PIPELINE_FILE, published_index
 from m2m.types import UserError
 
@@ -91,7 +91,7 @@ def _card(
         facts=facts,
         evaluated_as=wanted.evaluated_as or model.name,
         datasets=tuple(wanted.datasets),
-        base=Path(base).name if Path(base).is_absolute() else base,
+        base=without_place(base),
         base_on_hub=base.count("/") == 1 and not base.startswith((".", "/")) and not Path(base).exists(),
         run=shown_settings(origin.run),
         results=shown.results,

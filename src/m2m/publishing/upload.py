@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from m2m.types import UserError
+from m2m.types import UserError, first_line
 
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN to a token that may write"
 
@@ -21,7 +21,7 @@ def check_repo(repo: str) -> None:
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
-        raise UserError(f"repository '{repo}' is no name for the hub: {_first_line(error)}") from error
+        raise UserError(f"repository '{repo}' is no name for the hub: {first_line(error)}") from error
 
 
 def check_login() -> None:
@@ -68,11 +68,9 @@ def _told(repo: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         raise UserError(_refusal(repo, error)) from error
     except ValueError as error:  # the hub checked the card's metadata before any file went there
-        raise UserError(f"the hub refused the card of '{repo}': {_first_line(error)}; nothing was uploaded") from error
+        raise UserError(f"the hub refused the card of '{repo}': {first_line(error)}; nothing was uploaded") from error
     except Exception as error:  # offline mode, and what the client's HTTP library raises, whichever it is
-        raise UserError(
-            f"the hub cannot be reached for '{repo}': {_first_line(error)}; nothing was uploaded"
-        ) from error
+        raise UserError(f"the hub cannot be reached for '{repo}': {first_line(error)}; nothing was uploaded") from error
 
 
 def _refusal(repo: str, error: Exception) -> str:
@@ -81,8 +79,4 @@ def _refusal(repo: str, error: Exception) -> str:
         return f"the hub does not know your token: {LOGIN}"
     if status in (403, 404):
         return f"you may not write to '{repo}': check its owner's name, and that your token may write there"
-    return f"the hub refused '{repo}': {_first_line(error)}; nothing was uploaded"
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return f"the hub refused '{repo}': {first_line(error)}; nothing was uploaded"

@@ -13,7 +13,7 @@ from typing import Any
 
 from m2m.checkpoint import read_json, sha256_of_files
 from m2m.hub import check_not_removed
-from m2m.types import UserError
+from m2m.types import UserError, first_line
 
 INDEX = "model_index.json"
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
@@ -176,5 +176,5 @@ def _download(name: str) -> Path:
     try:
         return Path(DiffusionPipeline.download(name, use_safetensors=True))
     except Exception as error:  # the hub's client raises its own errors, its HTTP library's, and plain OSErrors
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise UserError(f"generator '{name}' is no folder, and the hub did not give it: {reason}") from error

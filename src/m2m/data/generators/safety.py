@@ -9,7 +9,7 @@ from typing import Any
 from m2m.checkpoint import sha256_of_files
 from m2m.data.generators.pipeline_folder import check_whole
 from m2m.data.generators.protocol import Picture
-from m2m.types import UserError
+from m2m.types import UserError, first_line
 
 HUB_FILES = ["*.json", "*.safetensors"]  # no pickles
 
@@ -43,7 +43,7 @@ class SafetyChecker:
                 folder, use_safetensors=True, local_files_only=True
             )
         except (OSError, ValueError, RuntimeError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            reason = first_line(error)
             raise UserError(f"safety checker '{folder}' cannot be loaded: {reason}") from error
         check_whole({"safety_checker": checker}, {"safety_checker": files}, str(folder))
         self.digest = sha256_of_files(files)
@@ -75,5 +75,5 @@ def _download(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=HUB_FILES))
     except Exception as error:  # the hub's client raises its own errors, its HTTP library's, and plain OSErrors
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise UserError(f"safety checker '{name}' is no folder, and the hub did not give it: {reason}") from error

@@ -29,7 +29,7 @@ from m2m.data.generators.pipeline_folder import (
 from m2m.data.generators.protocol import Picture
 from m2m.data.generators.safety import open_checker
 from m2m.devices import checked_device
-from m2m.types import UserError
+from m2m.types import UserError, first_line
 
 if TYPE_CHECKING:
     from m2m.data.generators import GeneratorOptions
@@ -150,7 +150,7 @@ def _load(kind: Any, folder: Path, name: str, dtype: str) -> Any:
             **left_out,
         )
     except (OSError, ValueError, RuntimeError, TypeError, AttributeError, SafetensorError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise UserError(f"generator '{name}' cannot be loaded: {reason}") from error
 
 
