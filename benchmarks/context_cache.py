@@ -64,6 +64,7 @@ def sample(pipe: M2MPipeline, given: list[list[Image.Image]], options: argparse.
         num_images=options.images,
         num_inference_steps=options.steps,
         guidance_scale=options.guidance,
+        window="all",
         seed=options.seed,
         output_type="pt",
         reuse_context=reuse,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
-def fine_tuned(base: Path, **settings: float) -> M2MPipeline:
+def fine_tuned(base: Path, **settings: Any) -> M2MPipeline:
     """The base as a model of a task: a condition, image-set attention trained, everything else left alone."""
     pipe = load_pipeline(str(base), "cpu")
     pipe.model.add_condition(POSITION)
@@ -43,7 +44,7 @@ def fine_tuned(base: Path, **settings: float) -> M2MPipeline:
     return pipe
 
 
-def derived(base: Path, folder: Path, **settings: float) -> tuple[M2MPipeline, Shares]:
+def derived(base: Path, folder: Path, **settings: Any) -> tuple[M2MPipeline, Shares]:
     pipe = fine_tuned(base, **settings)
     return pipe, write_derived(pipe, find_model(str(base)), folder)
 
@@ -61,6 +62,25 @@ def test_it_loads_as_what_was_written(saved: Path, tmp_path: Path) -> None:
     assert loaded.model.condition == POSITION and not loaded.model.training
     loaded.set_progress_bar_config(disable=True)
     assert len(loaded(pictures(1), num_images=1, num_inference_steps=1).images) == 1
+
+
+def test_the_window_is_never_the_bases(tmp_path: Path) -> None:
+    """Bug: a task model that was shown all images sees others, because somebody gave its base a window."""
+    tiny_pipeline().save_pretrained(tmp_path / "base")
+    derived(tmp_path / "base", tmp_path / "before")
+    index = tmp_path / "base/model_index.json"
+    index.write_text(
+        json.dumps(json.loads(index.read_text()) | {"default_window": 4, "default_window_policy": "anchor"})
+    )
+    assert window_of(tmp_path / "before") == (None, "sliding")
+    derived(tmp_path / "base", tmp_path / "as_base")
+    derived(tmp_path / "base", tmp_path / "all", default_window=None, default_window_policy="sliding")
+    assert window_of(tmp_path / "as_base") == (4, "anchor") and window_of(tmp_path / "all") == (None, "sliding")
+
+
+def window_of(folder: Path) -> tuple[int | None, str]:
+    config = load_pipeline(str(folder), "cpu").config
+    return config.default_window, config.default_window_policy
 
 
 def test_only_what_differs_is_kept(saved: Path, tmp_path: Path) -> None:
@@ -299,6 +319,10 @@ def test_a_model_of_a_shipped_base(tmp_path: Path) -> None:
     pipe.register_to_config(default_guidance_scale=1.25)
     shares = write_derived(pipe, find_model("tiny-self"), tmp_path / "task")
     content = json.loads((tmp_path / "task" / DERIVED).read_text())
-    assert content["base"] == "tiny-self" and content["pipeline"] == {"default_guidance_scale": 1.25}
+    assert content["base"] == "tiny-self" and content["pipeline"] == {
+        "default_guidance_scale": 1.25,
+        "default_window": 1,
+        "default_window_policy": "anchor",
+    }
     assert shares.kept == len(list(pipe.model.condition_parameters()))
     assert (find_model(str(tmp_path / "task")).condition() or {})["name"] == "position"

@@ -51,6 +51,16 @@ def test_it_gives_what_load_pipeline_gives(name: str, folders: Path) -> None:
     assert torch.equal(latents(pipe), latents(other))
 
 
+@pytest.mark.parametrize(
+    ("name", "window"),
+    [("tiny-self", (1, "anchor")), ("tiny-dino", (1, "anchor")), ("tiny-novel-view", (None, "sliding"))],
+)
+def test_shipped_models_look_at_what_keeps_long_rows_from_fading(name: str, window: tuple[int | None, str]) -> None:
+    """Bug: the tenth image of a row is a blot; or views that are made without the views before them."""
+    config = load_pipeline(name, "cpu").config
+    assert (config.default_window, config.default_window_policy) == window
+
+
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, {"model": torch.bfloat16, "default": torch.float32}])
 def test_dtype_is_that_of_every_tensor(name: str, dtype: torch.dtype | dict, folders: Path) -> None:

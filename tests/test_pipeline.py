@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -183,20 +184,80 @@ def test_guidance_acts_inside_its_interval_alone(variant: str) -> None:
     assert not torch.equal(levels[0.0, 0.6], levels[0.6, 1.0])
 
 
+@pytest.mark.parametrize(
+    ("policy", "size", "given", "seen"),
+    [
+        ("sliding", 3, 2, [3, 4, 5]),
+        ("anchor", 3, 2, [0, 1, 5]),
+        ("anchor", 1, 3, [0, 1, 2]),
+        ("anchor", 3, 0, [0, 4, 5]),
+    ],
+)
 @torch.no_grad()
-def test_window_policies_keep_the_right_images() -> None:
-    """Guards against an anchor that slides away, or a sliding window that keeps the wrong end."""
+def test_window_policies_keep_the_right_images(policy: str, size: int, given: int, seen: list[int]) -> None:
+    """Guards against an anchor that slides away, a sliding window that keeps the wrong end, given pictures that the
+    user's window is too small for, and a first image that none of its own set resembles."""
     model = tiny_model("self")
     images = tiny_context(model, 1, 6)[0]
     noisy = torch.randn(1, 1, 4, 8, 8)
-    for policy, seen in (("sliding", [3, 4, 5]), ("anchor", [0, 1, 5])):
-        window = ContextWindow(model, sets=1, size=3, policy=policy)
-        window.append(images[:2], [0, 0], given=True)
-        for i in range(2, 6):
-            window.append(images[i : i + 1], [0])
-        predicted = model.denoise(noisy, torch.tensor([[400]]), ContextReader([window.conditional()]))
-        expected = reference_prediction(model, noisy[0, 0], 400, images[seen])
-        assert (predicted[0, 0] - expected).abs().max() < 1e-5, policy
+    window = ContextWindow(model, sets=1, size=size, policy=policy, capacity=given)
+    window.append(images[:given], [0] * given, given=True)
+    for i in range(given, 6):
+        window.append(images[i : i + 1], [0])
+    assert window.counts == (len(seen),)
+    predicted = model.denoise(noisy, torch.tensor([[400]]), ContextReader([window.conditional()]))
+    expected = reference_prediction(model, noisy[0, 0], 400, images[seen])
+    assert (predicted[0, 0] - expected).abs().max() < 1e-5
+
+
+def test_a_call_that_names_no_window_takes_the_models_own() -> None:
+    """Guards against a default that is read and not used, and against an "all" that is not what all images were."""
+    pipe, former = tiny_pipeline(), tiny_pipeline()
+    pipe.register_to_config(default_window=4, default_window_policy="anchor")
+    given, arguments = pictures(4), {"num_images": 5, "num_inference_steps": 2, "output_type": "latent"}
+    made, every = pipe(given, **arguments).images, former(given, **arguments).images
+    assert torch.equal(made, former(given, **arguments, window=4, window_policy="anchor").images)
+    assert not torch.equal(made, every)
+    for policy in (None, "sliding", "anchor", "nearest"):
+        assert torch.equal(pipe(given, **arguments, window="all", window_policy=policy).images, every)
+
+
+def test_a_window_and_its_policy_are_chosen_apart() -> None:
+    """Guards against a window of the user's that loses the model's policy, or the other way round."""
+    pipe = tiny_pipeline()
+    given, arguments = pictures(3), {"num_images": 4, "num_inference_steps": 1, "output_type": "latent"}
+    anchored = pipe(given, **arguments, window=4, window_policy="anchor").images
+    sliding = pipe(given, **arguments, window=4).images
+    pipe.register_to_config(default_window=2, default_window_policy="anchor")
+    assert torch.equal(pipe(given, **arguments, window=4).images, anchored)
+    pipe.register_to_config(default_window=4)
+    assert torch.equal(pipe(given, **arguments, window_policy="sliding").images, sliding)
+    assert not torch.equal(anchored, sliding)
+
+
+def test_anchors_are_each_sets_own() -> None:
+    """Guards against a set that sees more of its own images because another one of the batch has more given ones."""
+    pipe = tiny_pipeline()
+    sets = [pictures(1, seed=1), pictures(4, seed=2), []]
+    arguments = {"num_images": 4, "num_inference_steps": 2, "output_type": "latent"}
+    together = pipe(sets, **arguments, window=2, window_policy="anchor").images
+    for b, given in enumerate(sets):
+        alone = pipe([given], **arguments, window=2, window_policy="anchor", set_ids=[b]).images[0]
+        assert (together[b] - alone).abs().max() < 1e-4, f"set {b}"
+
+
+def test_a_folder_that_names_no_window_shows_all_images(tmp_path: Path) -> None:
+    """Guards against folders of before that load no more, or make other images now."""
+    pipe = tiny_pipeline()
+    pipe.save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert index.pop("default_window") is None and index.pop("default_window_policy") == "sliding"
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    loaded = M2MPipeline.from_pretrained(tmp_path)
+    arguments = {"num_images": 3, "num_inference_steps": 2, "output_type": "latent"}
+    made = loaded(pictures(2), **arguments).images
+    assert torch.equal(made, pipe(pictures(2), **arguments, window=4).images)
+    assert not torch.equal(made, pipe(pictures(2), **arguments, window=2).images)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -204,11 +265,13 @@ def test_saves_and_loads_itself(variant: str, tmp_path: Path) -> None:
     """Guards against a component or setting that ``model_index.json`` forgets."""
     pipe = tiny_pipeline(variant)
     pipe.register_to_config(default_guidance_scale=2.5, default_guidance_interval=[0.1, 0.7])
+    pipe.register_to_config(default_window=3, default_window_policy="anchor")
     pipe.save_pretrained(tmp_path)
     loaded = M2MPipeline.from_pretrained(tmp_path)
     loaded.set_progress_bar_config(disable=True)
     assert loaded.config.default_guidance_scale == 2.5
     assert list(loaded.config.default_guidance_interval) == [0.1, 0.7]
+    assert (loaded.config.default_window, loaded.config.default_window_policy) == (3, "anchor")
     arguments = {"num_images": 2, "num_inference_steps": 2, "output_type": "latent"}
     assert torch.equal(pipe(pictures(2), **arguments).images, loaded(pictures(2), **arguments).images)
 
@@ -274,7 +337,8 @@ def test_timesteps_are_the_papers() -> None:
         ({"num_images": 0}, "num_images is 0"),
         ({"num_inference_steps": 0}, "num_inference_steps is 0"),
         ({"num_inference_steps": 1000}, "num_inference_steps is 1000: use 1 to 999"),
-        ({"window": 0}, "window is 0"),
+        ({"window": 0}, "window is 0: use 1 or more, or 'all'"),
+        ({"window": "4"}, "window is 4"),
         ({"window_policy": "random"}, "window_policy 'random' is unknown"),
         ({"context_noise": 1000}, "context_noise is 1000"),
         ({"scheduler": "Euler"}, "scheduler 'Euler' is unknown"),

@@ -17,6 +17,7 @@ from PIL import Image
 
 CATEGORY = "many-to-many"
 LARGEST_SEED = 2**63 - 1
+OWN = "model"  # the choice that leaves a setting to the model
 MISSING = "these nodes need m2m-diffusion: in ComfyUI's own Python, pip install m2m-diffusion"
 
 
@@ -55,7 +56,7 @@ class M2MGenerate:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        """Guidance -1: the model's own. Window 0: an image sees all images before it."""
+        """-1, and "model": the model's own. Window 0: an image sees all images before it."""
         return {
             "required": {
                 "model": ("M2M_MODEL",),
@@ -63,8 +64,8 @@ class M2MGenerate:
                 "num_images": ("INT", {"default": 4, "min": 1, "max": 64}),
                 "steps": ("INT", {"default": 50, "min": 1, "max": 1000}),
                 "guidance": ("FLOAT", {"default": -1.0, "min": -1.0, "max": 30.0, "step": 0.1}),
-                "window": ("INT", {"default": 0, "min": 0, "max": 64}),
-                "window_policy": (["sliding", "anchor"],),
+                "window": ("INT", {"default": -1, "min": -1, "max": 64}),
+                "window_policy": ([OWN, "sliding", "anchor"],),
                 "seed": ("INT", {"default": 0, "min": 0, "max": LARGEST_SEED}),
             },
             "optional": {"images_2": ("IMAGE",), "images_3": ("IMAGE",)},
@@ -93,8 +94,8 @@ class M2MGenerate:
             num_images=num_images,
             num_inference_steps=steps,
             guidance_scale=None if guidance < 0 else guidance,
-            window=window or None,
-            window_policy=window_policy,
+            window=None if window < 0 else window or "all",
+            window_policy=None if window_policy == OWN else window_policy,
             seed=seed,
             output_type="np",
             callback_on_step_end=_reporter(num_images * steps),

@@ -14,7 +14,16 @@ from torch import Tensor, nn
 
 from m2m.checkpoint import atomic_folder, read_json, save_tensors, write_json
 from m2m.loading import load_pipeline, settings_of
-from m2m.model_folder import DERIVED, MODEL, SHARDS, WEIGHTS, ModelFolder, find_model, shipped_models
+from m2m.model_folder import (
+    DERIVED,
+    MODEL,
+    NOT_INHERITED,
+    SHARDS,
+    WEIGHTS,
+    ModelFolder,
+    find_model,
+    shipped_models,
+)
 from m2m.types import UserError
 
 if TYPE_CHECKING:
@@ -58,7 +67,7 @@ def write_derived(pipe: M2MPipeline, base: ModelFolder, folder: str | Path) -> S
     parts = _own_parts(pipe, original, base.name)
     tensors, theirs = _halves(pipe.model), _halves(original.model)
     own = {name: tensor for name, tensor in tensors.items() if not _same(tensor, theirs.get(name))}
-    settings, former = settings_of(pipe), settings_of(original)
+    settings, former = settings_of(pipe), {**settings_of(original), **NOT_INHERITED}
     content = {
         "base": _name_of(base, Path(folder)),
         "base_sha256": base.weight_digest(),

@@ -8,7 +8,8 @@ complete one, its base, and holds only what it does not share:
     model/diffusion_pytorch_model.safetensors    the tensors that are new or differ from the base's, in float16
     vision_encoder/      a component of its own, as in a complete folder; "vae" and "scheduler" likewise
 
-The other tensors, components and settings are the base's. Large weights may lie in shards, as diffusers writes them.
+The other tensors and components are the base's, and the settings but `NOT_INHERITED`. Large weights may lie in shards,
+as diffusers writes them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 SHARDS = f"{WEIGHTS}.index.json"
 # What `derived.json` must say, and as what.
 FIELDS = {"base": str, "base_sha256": str, "pipeline": dict}
+# Settings that a derived model does not take from its base, and what they are where its file names none. A model of a
+# task sees other images than its base, and files that are older than these settings must not change their meaning.
+NOT_INHERITED: Mapping[str, Any] = {"default_window": None, "default_window_policy": "sliding"}
 # Weights in safetensors and the small files beside them: no pickles, nothing that runs.
 HUB_FILES = ["*.json", "*.safetensors", "*.txt"]
 
@@ -36,7 +40,7 @@ HUB_FILES = ["*.json", "*.safetensors", "*.txt"]
 @dataclass(frozen=True)
 class Derivation:
     """What a derived model has of its base. base_sha256: the base's `weight_digest` when the model was made;
-    settings: of the pipeline, where they differ."""
+    settings: of the pipeline, where they differ from the base's and from `NOT_INHERITED`."""
 
     base: ModelFolder
     base_sha256: str

@@ -17,7 +17,7 @@ from torch import Tensor
 from m2m.diffusion.noise import image_noise
 from m2m.model.autoencoder import TinyAutoencoder
 from m2m.model.conditions import conditions_of_sets
-from m2m.model.context_window import ContextWindow
+from m2m.model.context_window import ANCHOR, SLIDING, ContextWindow
 from m2m.model.encoders import DinoV2Encoder, EfficientNetLite0Encoder
 from m2m.model.unet import M2MModel
 from m2m.picture_files import Picture, opened_picture
@@ -32,6 +32,8 @@ from m2m.sampling_request import (
     check_wanted,
     checked_interval,
     checked_latents,
+    chosen_window,
+    condition_of_image,
     scheduler_by_name,
     step_arguments,
 )
@@ -61,6 +63,7 @@ class M2MPipeline(NamedPipeline):
         default_guidance_scale: guidance of a call that names none. 7.5 in the paper; small models prefer less.
         default_guidance_interval: noise levels that it acts at, where a call names none. All of them in the paper.
         default_condition_guidance_scale: s_C of equation 7, of a fine-tuned task, where a call names none.
+        default_window, default_window_policy: how many context images are seen, where a call does not say; None: all.
     """
 
     model_cpu_offload_seq = "vision_encoder->model->vae"
@@ -76,6 +79,8 @@ class M2MPipeline(NamedPipeline):
         default_guidance_scale: float = 7.5,
         default_guidance_interval: list[float] | tuple[float, float] = (0.0, 1.0),
         default_condition_guidance_scale: float = 1.0,
+        default_window: int | None = None,
+        default_window_policy: str = "sliding",
     ) -> None:
         super().__init__()
         if model is not None and model.config.variant == "dino" and vision_encoder is None:
@@ -85,6 +90,8 @@ class M2MPipeline(NamedPipeline):
             default_guidance_scale=default_guidance_scale,
             default_guidance_interval=list(default_guidance_interval),
             default_condition_guidance_scale=default_condition_guidance_scale,
+            default_window=default_window,
+            default_window_policy=default_window_policy,
         )
         self.vae_scale_factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor, resample="lanczos")
@@ -101,8 +108,8 @@ class M2MPipeline(NamedPipeline):
         num_inference_steps: int = 50,
         guidance_scale: float | None = None,
         guidance_interval: tuple[float, float] | None = None,
-        window: int | None = None,
-        window_policy: str = "sliding",
+        window: int | str | None = None,
+        window_policy: str | None = None,
         context_noise: int = 0,
         conditions: Any = None,
         condition_guidance_scale: float | None = None,
@@ -127,9 +134,10 @@ class M2MPipeline(NamedPipeline):
             guidance_interval: (lowest, highest) noise level at which guidance acts, in shares of the training
                 timesteps; None takes the pipeline's default. Without guidance at the highest levels, where the layout
                 of an image is decided, images vary more (Kynkaanniemi et al. 2024), and a step takes one branch.
-            window: W, how many context images are seen at most; None: all.
-            window_policy: ``sliding`` (the oldest image leaves), ``anchor`` (given images stay) or ``nearest`` (an
-                image sees those whose conditions are nearest to its own; for a model with a task).
+            window: W, how many context images are seen at most, or ``"all"``; None takes the pipeline's default.
+            window_policy: ``sliding`` (the oldest image leaves), ``anchor`` (all given images stay, however many; a
+                window of 1 shows them alone) or ``nearest`` (an image sees those whose conditions are nearest to its
+                own; for a model with a task); None takes the pipeline's default.
             context_noise: noise level (a timestep) at which the context is shown to the model; M2M-Self only, for
                 models trained with it. 0: clean.
             conditions: of a model that was fine-tuned for a task (section 6.2): numbers ``[G + num_images, dim]``,
@@ -151,8 +159,9 @@ class M2MPipeline(NamedPipeline):
             UserError: an argument out of its range, with what would be right, or a picture that cannot be read.
         """
         sets, single = as_sets(images)
-        wanted = Wanted(num_images, num_inference_steps, window, context_noise, output_type)
+        wanted = Wanted(num_images, num_inference_steps, context_noise, output_type)
         check_wanted(wanted, self.scheduler, self.model.config.variant)
+        size, policy = chosen_window(window, window_policy, self.config)
         told = self._told(conditions, [len(given) + num_images for given in sets], single)
         config = SamplingConfig(
             steps=num_inference_steps,
@@ -166,18 +175,19 @@ class M2MPipeline(NamedPipeline):
         )
         if len(config.set_ids) != len(sets):
             raise UserError(f"set_ids names {len(config.set_ids)} sets, but {len(sets)} are given: name each one once")
-        longest = max(len(given) for given in sets) + num_images - 1
+        most_given = max(len(given) for given in sets)
+        longest = most_given + num_images - 1
         context = ContextWindow(
             self.model,
             sets=len(sets),
-            size=longest if window is None else min(window, longest),
-            policy=window_policy,
+            size=longest if size is None else min(size, longest),
+            policy=policy,
             timestep=context_noise or None,
             reuse=reuse_context,
-            capacity=longest,
+            capacity=most_given if policy == ANCHOR else longest,
         )
         sampler = self.scheduler if scheduler is None else scheduler_by_name(scheduler, self.scheduler)
-        seen = longest if window is None or window_policy == "nearest" else window
+        seen = size if policy == SLIDING and size is not None else longest
         try:
             with torch.no_grad():  # here, not around the call: torch's decorator would hide its types
                 self._append_given(context, sets, told, seen, context_noise, config)
@@ -202,7 +212,7 @@ class M2MPipeline(NamedPipeline):
         sampled: list[Tensor] = []
         decoded: list[Tensor] = []  # M2M-DINO looks at its own images: what it has decoded serves the output too
         for index in range(wanted.num_images):
-            own = self._of_image(told, sets, index)  # [B, dim] or None
+            own = condition_of_image(told, sets, index)  # [B, dim] or None
             latents = self._sample_image(context, sampler, index, config, own, callback)  # [B, C, h, w]
             sampled.append(latents)
             if index + 1 == wanted.num_images:
@@ -328,12 +338,6 @@ class M2MPipeline(NamedPipeline):
         if given is not None:
             raise UserError("conditions are given, but this model was fine-tuned for no task that reads them")
         return []
-
-    def _of_image(self, told: list[Tensor], sets: list[list[Picture]], index: int) -> Tensor | None:
-        """The condition of new image ``index`` of every set, ``[B, dim]``."""
-        if not told:
-            return None
-        return torch.stack([own[len(given) + index] for own, given in zip(told, sets, strict=True)])
 
     def _condition_scale(self, given: float | None) -> float:
         if given is None:

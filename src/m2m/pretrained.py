@@ -15,7 +15,17 @@ from torch import Tensor
 
 from m2m.checkpoint import check_names, load_tensors, read_json
 from m2m.model.unet import M2MModel
-from m2m.model_folder import DERIVED, MODEL, SHARDS, WEIGHTS, Derivation, ModelFolder, find_model, is_complete_on_hub
+from m2m.model_folder import (
+    DERIVED,
+    MODEL,
+    NOT_INHERITED,
+    SHARDS,
+    WEIGHTS,
+    Derivation,
+    ModelFolder,
+    find_model,
+    is_complete_on_hub,
+)
 from m2m.types import UserError, first_line
 
 # Of diffusers' options those that say how the hub is asked.
@@ -100,10 +110,10 @@ def _parameters(kind: type[DiffusionPipeline]) -> tuple[list[str], list[str]]:
 
 
 def _settings(known: list[str], folder: ModelFolder, derivation: Derivation) -> dict[str, Any]:
-    """What the derived model says of the pipeline beside its components. Raises UserError for an unknown name."""
+    """What the derived model has of its own beside its components. Raises UserError for an unknown name."""
     if unknown := sorted(set(derivation.settings) - set(known)):
         raise UserError(f"'{folder.path / DERIVED}': '{unknown[0]}' is no setting; known: {', '.join(known)}")
-    return dict(derivation.settings)
+    return {**NOT_INHERITED, **derivation.settings}
 
 
 def _own_part(name: str, place: Path, options: dict[str, Any]) -> Any:

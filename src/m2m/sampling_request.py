@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,13 @@ from PIL import Image
 from torch import Tensor
 
 from m2m.diffusion.noise import image_generator
+from m2m.model.context_window import SLIDING, checked_policy
 from m2m.picture_files import Picture
 from m2m.types import UserError
 
 PICTURES = (str, os.PathLike, Image.Image)
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+ALL = "all"  # the window that leaves out no image
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,6 @@ class Wanted:
 
     num_images: int
     steps: int
-    window: int | None
     context_noise: int
     output_type: str
 
@@ -54,14 +55,26 @@ def check_wanted(wanted: Wanted, scheduler: Any, variant: str) -> None:
     most = horizon - scheduler.config.get("steps_offset", 0)
     if not 1 <= wanted.steps <= most:
         raise UserError(f"num_inference_steps is {wanted.steps}: use 1 to {most}")
-    if wanted.window is not None and wanted.window < 1:
-        raise UserError(f"window is {wanted.window}: use 1 or more, or leave it out to see all images")
     if not 0 <= wanted.context_noise < horizon:
         raise UserError(f"context_noise is {wanted.context_noise}: use 0 (clean) to {horizon - 1}")
     if wanted.context_noise and variant == "dino":
         raise UserError("context_noise is for M2M-Self: the features of an M2M-DINO context have no timestep")
     if wanted.output_type not in OUTPUT_TYPES:
         raise UserError(f"output_type {wanted.output_type!r} is unknown: use one of {', '.join(OUTPUT_TYPES)}")
+
+
+def chosen_window(window: int | str | None, policy: str | None, own: Mapping[str, Any]) -> tuple[int | None, str]:
+    """How many context images a call shows an image at most (None: all), and by which policy.
+
+    window, policy: as in ``M2MPipeline.__call__``; own: the pipeline's config, for what is None. Raises UserError.
+    """
+    size = own["default_window"] if window is None else window
+    leaving = checked_policy(own["default_window_policy"] if policy is None else policy)
+    if size is None or size == ALL:
+        return None, SLIDING  # none leaves, so all policies are this one
+    if isinstance(size, str) or size < 1:
+        raise UserError(f"window is {size}: use 1 or more, or '{ALL}' to see all images")
+    return size, leaving
 
 
 def checked_interval(interval: Sequence[float]) -> tuple[float, float]:
@@ -104,6 +117,13 @@ def _as_set(items: Iterable[Any], name: str) -> list[Picture]:
         if not isinstance(item, PICTURES):
             raise UserError(f"{name}[{m}] is of type {type(item).__name__}: give paths, URLs or PIL images")
     return given
+
+
+def condition_of_image(told: list[Tensor], sets: list[list[Picture]], index: int) -> Tensor | None:
+    """Of new image ``index`` of every set, ``[B, dim]``; told: of all images of every set, empty without a task."""
+    if not told:
+        return None
+    return torch.stack([own[len(given) + index] for own, given in zip(told, sets, strict=True)])
 
 
 def checked_latents(latents: Any, before: Tensor) -> Tensor:

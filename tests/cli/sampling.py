@@ -18,7 +18,7 @@ from tests.tiny import pictures, tiny_pipeline, tiny_task_model
 DIMENSIONS = {"camera": 12, "position": 1}
 
 
-def save_task_model(folder: Path, condition: str, **settings: float) -> Path:
+def save_task_model(folder: Path, condition: str, **settings: Any) -> Path:
     """A pipeline at 64 x 64 pixels whose images have the condition of that name, as if fine-tuned."""
     default = "index" if condition == "position" else ""
     model = tiny_task_model(default=default, dim=DIMENSIONS[condition])

@@ -93,6 +93,25 @@ def test_stopped_by_a_signal_the_same_command_goes_on(finished: Path, model: Pat
     assert rows(tmp_path / "out") == rows(finished)
 
 
+def test_a_folder_in_which_another_evaluation_is_at_work_is_refused(
+    finished: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Two that remove each other's half-written images; and a killed one that blocks its folder for good."""
+    asked = ["eval", "--model", str(model), "--out", str(tmp_path / "out"), *SMALL]
+    first = subprocess.Popen([sys.executable, "-m", "m2m", *asked], env=environment(), stderr=subprocess.DEVNULL)
+    try:
+        while first.poll() is None and not (tmp_path / "out" / "features").exists():
+            time.sleep(0.01)
+        first.send_signal(signal.SIGSTOP)  # in the middle of its work, for as long as this test likes
+        assert main(asked) == 2
+        assert f"another evaluation is at work in '{tmp_path / 'out'}'" in only_line(capsys)
+    finally:
+        first.kill()
+        first.wait()
+    assert main(asked) == 0
+    assert rows(tmp_path / "out") == rows(finished)
+
+
 def test_a_folder_of_another_evaluation_is_refused(finished: Path, model: Path, capsys: pytest.CaptureFixture) -> None:
     """Images of two settings in one table."""
     asked = ["eval", "--model", str(model), "--out", str(finished), *SMALL, "--seed", "1"]
@@ -123,6 +142,24 @@ def test_bad_input_is_told_in_one_line(
     assert main(["eval", "--model", str(model), "--out", str(out), *SMALL, *wrong]) == 2
     assert told in only_line(capsys)
     assert not (out / "images").exists()
+
+
+@pytest.mark.parametrize("missing", ["torchmetrics", "matplotlib"])
+def test_a_missing_extra_is_told_before_any_image(
+    missing: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours of images, and then no numbers or no page."""
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert main(["eval", "--model", str(model), "--out", str(tmp_path / "out"), *SMALL]) == 2
+    assert f"m2m eval needs {missing}: pip install 'm2m-diffusion[eval]'" in only_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_out_that_cannot_be_a_folder_is_told(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A traceback where the user named a file."""
+    (tmp_path / "file").touch()
+    assert main(["eval", "--model", str(model), "--out", str(tmp_path / "file"), *SMALL]) == 2
+    assert f"'{tmp_path / 'file'}' cannot be written" in only_line(capsys)
 
 
 def test_nothing_to_evaluate_is_told(tmp_path: Path) -> None:

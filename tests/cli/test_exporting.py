@@ -134,11 +134,13 @@ def test_a_task_model_is_exported_with_its_condition_and_guidance(tmp_path: Path
     """A pipeline that does not know what it was fine-tuned for; or that follows it by another scale than was shown."""
     pipe = tiny_pipeline(model=tiny_task_model())
     pipe.register_to_config(default_guidance_scale=3.0, default_condition_guidance_scale=4.5)
+    pipe.register_to_config(default_window=4, default_window_policy="anchor")
     with Processes(LoopConfig()) as processes:
         export_pipeline(pipe, optimisation_of(pipe, processes), tmp_path / "export")
     loaded = load_pipeline(find_model(str(tmp_path / "export")), "cpu")
     assert loaded.model.condition == pipe.model.condition is not None
     assert (loaded.config.default_guidance_scale, loaded.config.default_condition_guidance_scale) == (3.0, 4.5)
+    assert (loaded.config.default_window, loaded.config.default_window_policy) == (4, "anchor")
 
 
 def test_grids_need_enough_pictures(tmp_path: Path) -> None:

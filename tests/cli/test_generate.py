@@ -13,10 +13,11 @@ from PIL import Image
 
 from m2m.cli.main import main
 from m2m.cli.result_folder import check_out
+from m2m.loading import load_pipeline
 from m2m.model_folder import find_model
 from m2m.types import UserError
 from tests.cli.running import one_error_line, run_m2m
-from tests.cli.sampling import images_in, save_task_model, stop_while_sampling
+from tests.cli.sampling import images_in, record_in, save_task_model, stop_while_sampling
 from tests.tiny import pictures, tiny_pipeline
 
 
@@ -81,6 +82,32 @@ def test_the_record_names_inputs_weights_and_every_setting(model: Path, given: l
     assert record["settings"]["guidance_scale"] == 7.5, "the model's own default, resolved"
     assert record["settings"]["scheduler"] == "DDIMScheduler"
     assert record["versions"]["torch"] and record["versions"]["m2m"]
+
+
+def test_a_model_with_a_window_of_its_own(model: Path, given: list[str], tmp_path: Path) -> None:
+    """A default of the model's that the command overrides; a record that a later default would change; no way back."""
+    pipe = load_pipeline(str(model), "cpu")
+    pipe.register_to_config(default_window=1, default_window_policy="anchor")
+    pipe.save_pretrained(tmp_path / "model")
+    for name, folder, more in (
+        ("own", tmp_path / "model", ()),
+        ("said", model, ("--window", "1", "--window-policy", "anchor")),
+        ("sliding", tmp_path / "model", ("--window-policy", "sliding")),
+        ("all", tmp_path / "model", ("--window", "all")),
+        ("former", model, ()),
+    ):
+        assert generate(folder, tmp_path / name, given, *more) == 0
+    made = {name: images_in(tmp_path / name) for name in ("own", "said", "sliding", "all", "former")}
+    seen = {name: record_in(tmp_path / name)["settings"] for name in made}
+    assert np.array_equal(made["own"], made["said"]) and np.array_equal(made["all"], made["former"])
+    assert not np.array_equal(made["own"], made["all"]) and not np.array_equal(made["own"], made["sliding"])
+    assert {name: (own["window"], own["window_policy"]) for name, own in seen.items()} == {
+        "own": (1, "anchor"),
+        "said": (1, "anchor"),
+        "sliding": (1, "sliding"),
+        "all": ("all", "sliding"),
+        "former": ("all", "sliding"),
+    }
 
 
 @pytest.mark.parametrize(

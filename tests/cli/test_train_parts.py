@@ -89,6 +89,25 @@ def test_a_task_model_is_its_base_with_embedders(place: Path) -> None:
 
 
 @pytest.mark.usefixtures("own_latents")
+def test_a_window_is_the_runs_own_for_a_task_and_else_the_bases(place: Path) -> None:
+    """Guards against a procedure whose steps see the given ones alone, as its base's images do, a fine-tuned model that
+    fades where its base does not, and a window that is found to be none when the training is over."""
+    base = tiny_pipeline()
+    base.register_to_config(default_window=1, default_window_policy="anchor")
+    base.save_pretrained(place / "anchored")
+    settings = task_settings(place, base=str(place / "anchored"))
+
+    def window(config: TrainConfig) -> tuple[int | None, str]:
+        found = built(config).config
+        return found.default_window, found.default_window_policy
+
+    assert window(settings) == (None, "sliding") and window(replace(settings, task="")) == (1, "anchor")
+    assert window(replace(settings, sample_window=3, sample_window_policy="nearest")) == (3, "nearest")
+    with pytest.raises(UserError, match="window_policy 'last' is unknown"):
+        built(replace(settings, sample_window_policy="last"))
+
+
+@pytest.mark.usefixtures("own_latents")
 def test_from_scratch_keeps_all_but_the_weights(place: Path) -> None:
     """Guards against a comparison with another network, schedule or autoencoder; and against weights that stay."""
     config = task_settings(place, from_scratch=True, seed=3)

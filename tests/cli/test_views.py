@@ -97,6 +97,17 @@ def test_every_option_reaches_the_pipeline(model: Path, given: list[str], tmp_pa
     assert not np.array_equal(images_in(tmp_path / "plain")[1], images_in(tmp_path / "other")[1])
 
 
+def test_the_models_own_window_holds_the_nearest_cameras(given: list[str], tmp_path: Path) -> None:
+    """Views of a model that has a window are made of the last ones, or of the given one alone."""
+    own = save_task_model(tmp_path / "model", "camera", default_window=2, default_window_policy="anchor")
+    for name, more in (("own", ()), ("said", ("--window", "2")), ("all", ("--window", "all"))):
+        assert views(own, tmp_path / name, given, ORBIT, *more) == 0
+    assert np.array_equal(images_in(tmp_path / "own"), images_in(tmp_path / "said"))
+    assert not np.array_equal(images_in(tmp_path / "own"), images_in(tmp_path / "all"))
+    windows = [record_in(tmp_path / name)["settings"]["window"] for name in ("own", "said", "all")]
+    assert windows == [2, 2, "all"]
+
+
 def test_a_full_window_holds_the_nearest_cameras(model: Path, given: list[str], tmp_path: Path) -> None:
     """The newest images in the window: the view behind is made of its farthest neighbour, and drifts."""
     names = save_pictures(tmp_path, 2)

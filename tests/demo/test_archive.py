@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from m2m.demo.engine import Engine, load_engine
 from m2m.demo.images_tab import asked_again
 from m2m.demo.sampling import Ended, Ticket, stream
 from m2m.demo.views_tab import AROUND, cameras_of, run_of
+from m2m.pipeline import M2MPipeline
 from m2m.sampling_record import Settings, conditions_of
+from m2m.sampling_request import ALL
 from tests.cli.sampling import images_in, save_task_model
 from tests.tiny import pictures, tiny_pipeline
 
@@ -78,13 +81,56 @@ def test_images_are_made_again_from_the_zip_alone(
 def test_another_seed_makes_one_image_from_what_the_chosen_one_was_shown(
     images_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the same seed, or without the images before it, it would be the same image, or one of another set."""
+    """With the same seed, or shown other images than it was, it would be the same image, or one of another set."""
     run = done(Run(images_engine, tuple(pictures(1)), SETTINGS))
     again, joins = asked_again(Desk(runs=[run], chosen_result=2))
     assert joins
     assert (again.settings.num_images, again.settings.seed) == (1, 8)
-    assert [*again.given] == [*run.given, *run.images[:2]]
+    assert [*again.given] == [*run.given, run.images[1]], "a window of two, the given one in it"
     folder = unpacked(tmp_path, [run, done(again)]) / "again-1"
+    assert np.array_equal(repeated(folder, monkeypatch), images_in(folder))
+
+
+@pytest.mark.parametrize(
+    ("window", "policy", "given", "seen"),
+    [
+        (ALL, "anchor", 2, "g0 g1 m0 m1 m2"),
+        (4, "anchor", 2, "g0 g1 m1 m2"),
+        (1, "anchor", 2, "g0 g1"),
+        (1, "anchor", 0, "m0"),
+        (3, "anchor", 0, "m0 m1 m2"),
+        (2, "sliding", 2, "m1 m2"),
+        (4, "sliding", 2, "g1 m0 m1 m2"),
+        (None, None, 1, "g0 m2"),
+    ],
+)
+def test_what_an_image_was_shown(
+    images_engine: Engine, window: int | str | None, policy: str | None, given: int, seen: str
+) -> None:
+    """An image that is made again from images that the first one never saw."""
+    pipe = M2MPipeline(**images_engine.pipe.components, default_window=2, default_window_policy="anchor")
+    named = {f"g{number}": picture for number, picture in enumerate(pictures(given, seed=1))}
+    made = {f"m{number}": picture for number, picture in enumerate(pictures(4, seed=2))}
+    settings = replace(SETTINGS, window=window, window_policy=policy)
+    run = Run(replace(images_engine, pipe=pipe), tuple(named.values()), settings, images=tuple(made.values()))
+    found = {id(picture): name for name, picture in {**named, **made}.items()}
+    assert " ".join(found[id(picture)] for picture in run.seen_by(3)) == seen
+
+
+@pytest.mark.parametrize("window", [(2, "anchor"), (ALL, "sliding")])
+def test_the_archive_holds_the_models_own_window(
+    window: tuple[int | str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command leaves a choice to the model, which on another day has another one; or cannot say "all"."""
+    pipe = tiny_pipeline()
+    pipe.register_to_config(default_window=2, default_window_policy="anchor")
+    pipe.save_pretrained(tmp_path / "model")
+    engine = load_engine(str(tmp_path / "model"), "cpu")
+    chosen = replace(SETTINGS, window=None if window[0] == 2 else ALL, window_policy=None)
+    folder = unpacked(tmp_path, [done(Run(engine, tuple(pictures(1)), chosen))])
+    record = json.loads((folder / "generation.json").read_text())
+    assert (record["settings"]["window"], record["settings"]["window_policy"]) == window
+    assert shlex.join(["--window", str(window[0]), "--window-policy", window[1]]) in record["command"]
     assert np.array_equal(repeated(folder, monkeypatch), images_in(folder))
 
 

@@ -7,11 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("gradio")
+
+import gradio as gr
 
 from m2m.cli.main import main
 from m2m.demo.desk import Desk, Run
@@ -20,10 +23,11 @@ from m2m.demo.given_panel import added, clear, move, remove
 from m2m.demo.images_tab import example_sets
 from m2m.demo.result_panel import chosen_result, sampled, use_as_context
 from m2m.demo.sampling import Ticket
-from m2m.demo.settings_panel import OWN, Choices
+from m2m.demo.settings_panel import OWN, Choices, settings_panel
 from m2m.demo.uploads import Limits
 from m2m.demo.views_tab import ONE, cameras_of
 from m2m.demo.visit_folder import demo_folder
+from m2m.pipeline import M2MPipeline
 from m2m.types import UserError
 from tests.cli.running import environment
 from tests.cli.sampling import save_pictures
@@ -110,6 +114,18 @@ def test_settings_that_the_page_does_not_offer_are_refused(change: dict, message
     """A visitor can send what no slider says: a billion steps for one."""
     with pytest.raises(UserError, match=message):
         Choices(**{**CHOICES.__dict__, **change}).settings(1)
+
+
+def test_the_page_begins_with_the_models_own_window(images_engine: Engine) -> None:  # noqa: F811
+    """A page that says "0: all" for a model that would fade so; or a 0 that is the model's own, and no way to "all"."""
+    pipe = M2MPipeline(**images_engine.pipe.components, default_window=1, default_window_policy="anchor")
+    with gr.Blocks():
+        panel = settings_panel("images", replace(images_engine, pipe=pipe))
+        former = settings_panel("images", images_engine)
+    assert [panel[3].value, panel[4].value] == [1, "anchor"] and [former[3].value, former[4].value] == [0, "sliding"]
+    said = replace(CHOICES, window=1, policy="anchor").settings(1)
+    assert (said.window, said.window_policy) == (1, "anchor")
+    assert CHOICES.settings(1).window == "all"
 
 
 def test_cameras_of_several_pictures_need_a_side_each() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,18 @@ def test_a_folder_holds_the_images_of_the_sets(pipe: M2MPipeline, sets: Evaluati
     made = pipe([given], num_images=2, num_inference_steps=1, set_ids=[sets[4].key])
     assert np.array_equal(decoded(straight["000004/001.png"]), np.asarray(made.images[0][1]))
     assert len(set(straight.values())) == len(straight)
+
+
+def test_all_images_are_all_whatever_the_models_own_window(
+    sets: EvaluationSets, straight: Contents, tmp_path: Path
+) -> None:
+    """Guards against images that the folder's request says saw everything, and which did not."""
+    pipe = tiny_pipeline("self")
+    pipe.register_to_config(default_window=1, default_window_policy="anchor")
+    assert generate(pipe, sets, tmp_path, CONFIG, "weights")
+    assert contents(tmp_path) == straight
+    with pytest.raises(UserError, match=r"window is None, not 1.*window_policy is 'sliding', not 'anchor'"):
+        generate(pipe, sets, tmp_path, replace(CONFIG, window=1, window_policy="anchor"), "weights")
 
 
 def test_two_processes_make_what_one_makes(

@@ -17,8 +17,8 @@ SETTINGS: dict[str, Any] = {
     "num_images": 2,
     "steps": 2,
     "guidance": -1.0,
-    "window": 0,
-    "window_policy": "sliding",
+    "window": -1,
+    "window_policy": "model",
     "seed": 3,
 }
 
@@ -64,6 +64,19 @@ def test_the_images_are_the_pipelines_own(nodes: ModuleType, model: Any) -> None
     given = [*nodes.to_pictures(first), *nodes.to_pictures(second)]
     expected = model(given, num_images=2, num_inference_steps=2, seed=3, output_type="np").images
     assert np.array_equal(made.numpy(), expected)
+
+
+def test_the_window_is_the_models_own_where_nobody_chooses(nodes: ModuleType, model: Any) -> None:
+    """A -1 or 0 that is taken at its word, or a workflow of before that makes other images."""
+    given = nodes.to_pictures(batch(1))
+    asked = {"num_images": 3, "num_inference_steps": 1, "seed": 3, "output_type": "np"}
+    for chosen, meant in (
+        ({}, {}),
+        ({"window": 0, "window_policy": "sliding"}, {"window": "all"}),
+        ({"window": 2, "window_policy": "sliding"}, {"window": 2, "window_policy": "sliding"}),
+    ):
+        (made,) = nodes.M2MGenerate().generate(model, batch(1), **{**SETTINGS, "num_images": 3, "steps": 1, **chosen})
+        assert np.array_equal(made.numpy(), model(given, **asked, **meant).images), chosen
 
 
 def test_any_image_tensor_becomes_rgb(nodes: ModuleType) -> None:

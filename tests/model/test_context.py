@@ -170,3 +170,19 @@ def test_a_dropped_context_may_hold_anything(variant: str) -> None:
     timesteps, keep = torch.full((2, 3), 500), torch.zeros(2, dtype=torch.bool)
     clean = model(noisy, context, timesteps, keep)
     assert torch.equal(model(noisy, torch.full_like(context, torch.nan), timesteps, keep), clean)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_attention_does_not_tell_how_many_images_agree(variant: str) -> None:
+    """What docs/evaluation.md says of figure 6: the same image four times is that image once, whatever the weights."""
+    model = tiny_model(variant)
+    noisy, once = noisy_latents(1, 1), tiny_context(model, 1, 1)
+    timestep = torch.tensor([[501]])
+    seen = [model.write_context(context) for context in (once, once.expand(-1, 4, *once.shape[2:]))]
+    one, four = (
+        model.denoise(noisy, timestep, ContextReader([Column(cache, (count,))]))
+        for cache, count in zip(seen, (1, 4), strict=True)
+    )
+    none = model.denoise(noisy, timestep, ContextReader([Column(seen[0], (0,))]))
+    assert (one - four).abs().max() < 1e-5 and (one - none).abs().max() > 1e-2

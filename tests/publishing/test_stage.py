@@ -96,11 +96,14 @@ def test_a_shipped_model_brings_the_notice_of_its_drawings(tmp_path: Path) -> No
     assert "Twemoji" in (tmp_path / "out/NOTICE").read_text()
     card = ModelCard.load(tmp_path / "out/README.md")
     assert card.data.license == "apache-2.0" and "tiny world" in card.text
+    assert "made from the given ones alone; with `window='all'`" in card.text
 
 
 def test_sharing_an_autoencoder_is_no_fine_tuning(tmp_path: Path) -> None:
     """A card that says tiny-dino was fine-tuned from tiny-self, of which it has the autoencoder alone."""
     stage(find_model("tiny-dino"), Publication("jane/tiny-dino"), tmp_path / "out")
+    index = json.loads((tmp_path / "out/model_index.json").read_text())
+    assert (index["default_window"], index["default_window_policy"]) == (1, "anchor")
     assert ModelCard.load(tmp_path / "out/README.md").data.to_dict().get("base_model") is None
 
 

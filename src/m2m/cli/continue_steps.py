@@ -10,7 +10,7 @@ import typer
 
 from m2m.cli.result_folder import GRID, check_out, write_result
 from m2m.cli.sampling_options import Count, Device, Guidance, GuidanceInterval, Out, Overwrite, Scheduler, Seed, Steps
-from m2m.cli.sampling_run import guidance_levels, make
+from m2m.cli.sampling_run import guidance_levels, make, window_size
 from m2m.data.pictures import read_picture
 from m2m.model_folder import find_model
 from m2m.sampling_record import Settings, check_condition, conditions_of
@@ -38,7 +38,8 @@ def continue_steps(
     ] = None,
     guidance_interval: GuidanceInterval = None,
     window: Annotated[
-        int | None, typer.Option(min=1, help="How many of the last steps a step is shown.  [default: all before it]")
+        str | None,
+        typer.Option(metavar="W|all", help="How many of the last steps a step is shown.  [default: the model's own]"),
     ] = None,
     scheduler: Scheduler = None,
     device: Device = "auto",
@@ -58,7 +59,7 @@ def continue_steps(
     check_condition(found, "position")
     settings = Settings(
         num_images=number,
-        window=window,
+        window=window_size(window),
         guidance_scale=guidance,
         condition_guidance_scale=position_guidance,
         guidance_interval=guidance_levels(guidance_interval),

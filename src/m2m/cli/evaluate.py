@@ -36,8 +36,12 @@ def evaluate(
         float | None, typer.Option(help="Guidance scale of a task's condition.  [default: the model's own]")
     ] = None,
     window: Annotated[
-        str, typer.Option(metavar="W[,W...]", help="Images an image sees: all, 4, anchor:6, nearest:4; each a row.")
-    ] = "all",
+        str,
+        typer.Option(
+            metavar="W[,W...]",
+            help="Images an image sees: own (the model's choice), all, 4, anchor:6, nearest:4; each a row.",
+        ),
+    ] = "own",
     extractor: Annotated[
         str | None,
         typer.Option(

@@ -6,8 +6,10 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from m2m.types import UserError
 
 if TYPE_CHECKING:
     from m2m.evaluation.candidates import Candidate
+    from m2m.evaluation.features.extractor import Extractor
     from m2m.evaluation.generation import GenerateConfig
     from m2m.evaluation.protocols.protocol import Origin, Protocol
     from m2m.evaluation.scoring import SourceScorer
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 SECONDS = 10.0  # between two lines of progress
+NEEDED = ("torchmetrics", "matplotlib")  # by the numbers and the page, which come last
 
 
 @dataclass(frozen=True)
@@ -57,37 +61,49 @@ def run(asked: Asked) -> None:
     """Every process does its share of the images and features; the first scores and writes."""
     from accelerate import PartialState
 
+    from m2m.evaluation.features.extractor import find_extractor
     from m2m.evaluation.protocols.known import find_protocol
     from m2m.evaluation.report.write import write_report
-    from m2m.evaluation.work import Stopped, Work
+    from m2m.evaluation.work import Stopped, Work, alone_in
     from m2m.evaluation.workshop import Workshop
     from m2m.signals import stop_signals
 
+    check_installed()
     protocol = find_protocol(asked.protocol)
-    if asked.extractors is None:
-        asked = replace(asked, extractors=protocol.extractors)
+    names = protocol.extractors if asked.extractors is None else asked.extractors
+    asked = replace(asked, extractors=names)
     candidates = candidates_asked(asked)
     sets = sets_asked(asked, protocol, candidates)
     state: Any = PartialState(cpu=asked.device == "cpu")
-    with stop_signals() as received:
+    extractors = [find_extractor(name, asked.device) for name in names]
+    # The processes of one launch share the folder: the first holds it for all, and none begins before.
+    with stop_signals() as received, alone_in(asked.out) if state.is_main_process else nullcontext():
+        state.wait_for_everyone()
         share = (state.process_index, state.num_processes)
         work = Work(share, lines if state.is_main_process else _silent, lambda: bool(received), state.wait_for_everyone)
         workshop = Workshop(asked.out, sets, candidates, generation_asked(asked, protocol), work)
-        scorer = scorer_asked(asked, protocol, workshop)
+        scorer = scorer_asked(asked, protocol, workshop, extractors)
         try:
             sources = protocol.sources(workshop)
             scorer.extract([own for row in sources.values() for own in row], work)
             if state.is_main_process:
-                result = protocol.result(workshop, sources, scorer, asked.out, origin(asked, sets))
+                result = protocol.result(workshop, sources, scorer, asked.out, origin(asked, workshop))
                 print(f"{result.title}: {write_report(result, asked.out)}")
         except Stopped:
             print("m2m: stopped; the same command goes on where it was", file=sys.stderr)
             raise typer.Exit(128 + received[0]) from None
 
 
+def check_installed() -> None:
+    """Raise UserError for what would be missed after hours of images."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise UserError(f"m2m eval needs {' and '.join(missing)}: pip install 'm2m-diffusion[eval]'")
+
+
 def candidates_asked(asked: Asked) -> list[Candidate]:
     """The models, each loaded when it is first needed, with every window, and the folders of pictures."""
-    from m2m.evaluation.candidates import Model, Window, candidates_of
+    from m2m.evaluation.candidates import Model, candidates_of, windows_of
     from m2m.model_folder import find_model
 
     found = [find_model(name) for name in asked.models]
@@ -95,7 +111,7 @@ def candidates_asked(asked: Asked) -> list[Candidate]:
     for folder in asked.folders:
         if not folder.is_dir():
             raise UserError(f"--images '{folder}' is no folder; give one with a sub-folder of pictures for each set")
-    return candidates_of(models, [Window.parse(text) for text in asked.windows.split(",")], list(asked.folders))
+    return candidates_of(models, windows_of(asked.windows), asked.folders)
 
 
 def _quiet_pipeline(model: ModelFolder, device: str) -> M2MPipeline:
@@ -149,13 +165,11 @@ def generation_asked(asked: Asked, protocol: Protocol) -> GenerateConfig:
     )
 
 
-def scorer_asked(asked: Asked, protocol: Protocol, workshop: Workshop) -> SourceScorer:
+def scorer_asked(asked: Asked, protocol: Protocol, workshop: Workshop, extractors: Sequence[Extractor]) -> SourceScorer:
     """Extractors behind caches in the output folder; the truth where the captions are the tiny world's."""
     from m2m.evaluation.features.cache import FeatureCache
-    from m2m.evaluation.features.extractor import find_extractor
 
-    names = protocol.extractors if asked.extractors is None else asked.extractors
-    caches = [FeatureCache(asked.out / "features", find_extractor(name, asked.device)) for name in names]
+    caches = [FeatureCache(asked.out / "features", own) for own in extractors]
     return protocol.scorer(workshop, caches, _truth(asked, workshop.sets), asked.device)
 
 
@@ -172,13 +186,15 @@ def _truth(asked: Asked, sets: EvaluationSets) -> Truth | None:
     return truth_of(probe, World.load(world), sets.captions)
 
 
-def origin(asked: Asked, sets: EvaluationSets) -> Origin:
+def origin(asked: Asked, workshop: Workshop) -> Origin:
     """The command as it was typed, and what it was resolved to."""
     from m2m.evaluation.protocols.protocol import Origin
     from m2m.evaluation.versions import versions
 
-    plain = {"out": str(asked.out), "folders": [str(folder) for folder in asked.folders]}
-    settings = {name: value for name, value in (asdict(asked) | plain).items() if value is not None} | sets.identity
+    plain: dict[str, Any] = {"out": str(asked.out), "folders": [str(folder) for folder in asked.folders]}
+    plain["windows"] = {own.label: str(own.window) for own in workshop.candidates if own.model is not None}
+    settings = {name: value for name, value in (asdict(asked) | plain).items() if value is not None}
+    settings |= workshop.sets.identity
     return Origin(shlex.join(["m2m", *sys.argv[1:]]), settings, versions())
 
 

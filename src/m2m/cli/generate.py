@@ -20,7 +20,7 @@ from m2m.cli.sampling_options import (
     Seed,
     Steps,
 )
-from m2m.cli.sampling_run import guidance_levels, make
+from m2m.cli.sampling_run import guidance_levels, make, window_size
 from m2m.data.pictures import read_picture
 from m2m.model_folder import find_model
 from m2m.sampling_record import Settings, check_default_condition
@@ -45,11 +45,15 @@ def generate(
     guidance: Guidance = None,
     guidance_interval: GuidanceInterval = None,
     window: Annotated[
-        int | None, typer.Option(min=1, help="How many images an image is shown.  [default: all before it]")
+        str | None,
+        typer.Option(metavar="W|all", help="How many images an image is shown at most.  [default: the model's own]"),
     ] = None,
     window_policy: Annotated[
-        WindowPolicy, typer.Option(help="In a full window: drop the oldest image, or keep the given ones.")
-    ] = WindowPolicy.sliding,
+        WindowPolicy | None,
+        typer.Option(
+            help="In a full window: drop the oldest image, or keep the given ones.  [default: the model's own]"
+        ),
+    ] = None,
     context_noise: Annotated[int, typer.Option(min=0, help="Noise the shown images up to this timestep.")] = 0,
     scheduler: Scheduler = None,
     device: Device = "auto",
@@ -72,8 +76,8 @@ def generate(
         num_inference_steps=steps,
         guidance_scale=guidance,
         guidance_interval=guidance_levels(guidance_interval),
-        window=window,
-        window_policy=window_policy.value,
+        window=window_size(window),
+        window_policy=window_policy and window_policy.value,
         context_noise=context_noise,
         scheduler=scheduler,
         seed=seed,

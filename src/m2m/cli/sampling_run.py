@@ -46,6 +46,15 @@ def guidance_levels(text: str | None) -> tuple[float, float] | None:
     return lowest, highest
 
 
+def window_size(text: str | None) -> int | str | None:
+    """`--window W|all`, as the pipeline takes it. Raises UserError for what is neither."""
+    if text is None or text == "all":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"--window '{text}' is no number of images: write 1 or more, or all")
+    return int(text)
+
+
 def make(
     paths: Sequence[Path],
     given: Sequence[Image.Image],

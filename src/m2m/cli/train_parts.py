@@ -56,11 +56,7 @@ def build_pipeline(config: TrainConfig, data: SetData, device: Any) -> M2MPipeli
     _check_encoders(config, pipe, data)
     add_task(pipe.model, config)
     if config.task:
-        pipe.register_to_config(
-            default_guidance_scale=config.sample_guidance,
-            default_guidance_interval=list(config.sample_guidance_interval),
-            default_condition_guidance_scale=config.sample_condition_guidance,
-        )
+        pipe.register_to_config(**_sampling(config), default_condition_guidance_scale=config.sample_condition_guidance)
     return pipe.to(device)
 
 
@@ -138,9 +134,21 @@ def _new(config: TrainConfig, data: SetData) -> M2MPipeline:
         vae=load_autoencoder(config.autoencoder),
         scheduler=new_scheduler(config),
         vision_encoder=vision_encoder,
-        default_guidance_scale=config.sample_guidance,
-        default_guidance_interval=config.sample_guidance_interval,
+        **_sampling(config),
     )
+
+
+def _sampling(config: TrainConfig) -> dict[str, Any]:
+    """What the pipeline does where nobody says. Raises UserError for a window that is none."""
+    from m2m.sampling_request import chosen_window
+
+    window, policy = chosen_window(config.sample_window or "all", config.sample_window_policy, {})
+    return {
+        "default_guidance_scale": config.sample_guidance,
+        "default_guidance_interval": list(config.sample_guidance_interval),
+        "default_window": window,
+        "default_window_policy": policy,
+    }
 
 
 def _vision_encoder(config: TrainConfig) -> Any:

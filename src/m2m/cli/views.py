@@ -9,7 +9,7 @@ import typer
 
 from m2m.cli.result_folder import TURNAROUND, Turnaround, check_out, write_result
 from m2m.cli.sampling_options import Device, Guidance, GuidanceInterval, Images, Out, Overwrite, Scheduler, Seed, Steps
-from m2m.cli.sampling_run import guidance_levels, make
+from m2m.cli.sampling_run import guidance_levels, make, window_size
 from m2m.data.pictures import read_picture
 from m2m.model_folder import find_model
 from m2m.sampling_record import Settings, check_condition, conditions_of
@@ -37,8 +37,11 @@ def views(
         str, typer.Option(help="A model of novel views: the shipped tiny one, a folder or a hub id.")
     ] = "tiny-novel-view",
     window: Annotated[
-        int | None,
-        typer.Option(min=1, help="How many images a view is shown: those of the nearest cameras.  [default: all]"),
+        str | None,
+        typer.Option(
+            metavar="W|all",
+            help="How many images a view is shown: those of the nearest cameras.  [default: the model's own]",
+        ),
     ] = None,
     camera_guidance: Annotated[
         float | None, typer.Option(help="How far the camera is followed (s_C).  [default: the model's own]")
@@ -78,8 +81,8 @@ def views(
         num_images=len(asked.views),
         num_inference_steps=steps,
         scheduler=scheduler,
-        window=window,
-        window_policy="sliding" if window is None else "nearest",
+        window=window_size(window),
+        window_policy="nearest",
         guidance_scale=guidance,
         condition_guidance_scale=camera_guidance,
         guidance_interval=guidance_levels(guidance_interval),

@@ -13,7 +13,9 @@ from PIL import Image
 from m2m.demo.engine import Engine
 from m2m.demo.sampling import Ticket
 from m2m.demo.visit_folder import GRADIO_FOLDER, VisitFolder
+from m2m.model.context_window import ANCHOR
 from m2m.sampling_record import Settings
+from m2m.sampling_request import chosen_window
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,6 +55,16 @@ class Run:
         kept = sorted(self.order[:count])
         cameras = replace(self.cameras, views=self.cameras.views[kept])
         return replace(short, cameras=cameras, order=tuple(kept.index(number) for number in self.order[:count]))
+
+    def seen_by(self, number: int) -> tuple[Image.Image, ...]:
+        """The pictures that made image `number` was shown, given ones first. Not for the policy "nearest"."""
+        size, policy = chosen_window(self.settings.window, self.settings.window_policy, self.engine.pipe.config)
+        before = self.given + self.images[:number]
+        if size is None:
+            return before
+        anchors = max(1, len(self.given)) if policy == ANCHOR else 0
+        others = before[anchors:]
+        return before[:anchors] + others[max(0, len(others) - max(0, size - anchors)) :]
 
     def shown(self) -> list[int]:
         """Numbers of the made images, in the order in which they are shown: that of their cameras."""

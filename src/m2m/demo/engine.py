@@ -13,6 +13,7 @@ from PIL import Image
 from m2m.loading import load_pipeline
 from m2m.model_folder import find_model
 from m2m.sampling_record import check_condition, check_default_condition, model_entry
+from m2m.sampling_request import chosen_window
 
 if TYPE_CHECKING:
     from m2m.pipeline import M2MPipeline
@@ -39,6 +40,11 @@ class Engine:
     def condition_guidance(self) -> float:
         """s_C of equation 7, where nobody chooses."""
         return float(self.pipe.config.default_condition_guidance_scale)
+
+    @property
+    def window(self) -> tuple[int | None, str]:
+        """How many images one is shown, None for all, and which leave first, where nobody chooses."""
+        return chosen_window(None, None, self.pipe.config)
 
 
 def load_engine(name: str, device: str, condition: str | None = None) -> Engine:

@@ -60,12 +60,13 @@ def _asked(engine: Engine, desk: Desk, number: Any, *choices: Any) -> Asked:
 
 
 def asked_again(desk: Desk) -> Asked:
-    """One image in the place of the chosen result: it is shown what that was shown, the given pictures and the images
-    made before it, and has a seed that no result has had. It joins the row. Raises UserError if none is chosen."""
+    """One image in the place of the chosen result: it is shown what that was shown, of the given pictures and the
+    images made before it, and has a seed that no result has had. It joins the row. Raises UserError if none is chosen.
+    """
     run, number = chosen_result(desk)
     seed = 1 + max(each.settings.seed for each in desk.runs)
     settings = replace(run.settings, num_images=1, seed=seed)
-    return Run(run.engine, run.given + run.images[:number], settings), True
+    return Run(run.engine, run.seen_by(number), settings), True
 
 
 def example_sets() -> dict[str, list[Image.Image]]:

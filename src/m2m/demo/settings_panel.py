@@ -9,6 +9,7 @@ import gradio as gr
 
 from m2m.demo.engine import Engine
 from m2m.sampling_record import Settings
+from m2m.sampling_request import ALL
 from m2m.types import UserError
 
 OWN = "the model's own"
@@ -44,8 +45,8 @@ class Choices:
             num_inference_steps=whole("denoising steps", self.denoising, 1, MOST_STEPS),
             guidance_scale=number("guidance", self.guidance, *GUIDANCE),
             guidance_interval=None,
-            window=window or None,
-            window_policy=self.policy if window else "sliding",
+            window=window or ALL,
+            window_policy=self.policy,
             scheduler=None if self.scheduler == OWN else self.scheduler,
             seed=whole("seed", self.seed, 0, MOST_SEED),
             condition_guidance_scale=None if self.condition is None else number("guidance", self.condition, *GUIDANCE),
@@ -54,6 +55,7 @@ class Choices:
 
 def settings_panel(tab: str, engine: Engine, condition: str = "") -> list[Any]:
     """The accordion; its components in the order of `Choices`. condition: what a model with a task is told of."""
+    size, leaving = engine.window
     with gr.Accordion("Settings", open=False, elem_id=f"{tab}-settings"):
         denoising = gr.Slider(1, MOST_STEPS, DEFAULT_STEPS, step=1, label="Steps", elem_id=f"{tab}-denoising")
         guidance = gr.Slider(*GUIDANCE, engine.guidance, step=0.1, label="Guidance", elem_id=f"{tab}-guidance")
@@ -68,15 +70,15 @@ def settings_panel(tab: str, engine: Engine, condition: str = "") -> list[Any]:
         window = gr.Slider(
             0,
             MOST_WINDOW,
-            0,
+            min(size or 0, MOST_WINDOW),
             step=1,
             label="Window",
             info="Images that one is shown; 0: all",
             elem_id=f"{tab}-window",
         )
         policy = gr.Radio(
-            list(POLICIES),
-            value=POLICIES[0],
+            list(dict.fromkeys([*POLICIES, leaving])),
+            value=leaving,
             label="In a full window",
             info="Drop the oldest, or keep the given ones",
             visible=not condition,

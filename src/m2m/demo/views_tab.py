@@ -109,6 +109,6 @@ def run_of(engine: Engine, given: Sequence[Any], cameras: Cameras, settings: Set
     """The run that makes the views, the nearest to a given picture first, each shown the nearest in its window."""
     order = tuple(place - len(given) for place in generation_order(cameras.all, len(given)))
     stored = np.concatenate([cameras.given, cameras.views[list(order)]]).reshape(-1, 12)
-    settings = replace(settings, window_policy="sliding" if settings.window is None else "nearest")
+    settings = replace(settings, window_policy="nearest")
     told = conditions_of("novel_view", len(cameras.all), stored)
     return Run(engine, tuple(given), settings, told, cameras, order)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from m2m.model.context_window import POLICIES
+from m2m.model.context_window import POLICIES, SLIDING
 from m2m.pipeline import M2MPipeline
+from m2m.sampling_request import chosen_window
 from m2m.types import UserError
 
-SLIDING, ANCHOR = POLICIES[:2]
+OWN = "own"  # the window of a model where nobody asks for one: another of each model
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,15 @@ class Window:
         conditions). Raises UserError."""
         policy, colon, size = text.strip().rpartition(":")
         if (policy or SLIDING) not in POLICIES or (colon and not policy) or not (size == "all" or size.isdigit()):
-            raise UserError(f"window '{text}': write all, a number such as 4, or anchor:NUMBER such as anchor:6")
+            raise UserError(f"window '{text}': write own, all, a number such as 4, or anchor:NUMBER such as anchor:6")
         if size == "0":
             raise UserError(f"window '{text}': an image must see 1 image or more; 'all' shows it all of them")
         return cls(None if size == "all" else int(size), policy or SLIDING)
+
+    @classmethod
+    def of(cls, pipe: M2MPipeline) -> Self:
+        """The pipeline's own: through which a user sees it who says nothing of windows."""
+        return cls(*chosen_window(None, None, pipe.config))
 
     def __str__(self) -> str:
         size = "all" if self.size is None else str(self.size)
@@ -56,13 +62,19 @@ class Candidate:
     folder: Path | None = None
 
 
-def candidates_of(models: list[Model], windows: list[Window], folders: list[Path]) -> list[Candidate]:
-    """Every model with every window, then the folders. Labels tell apart what differs; UserError if two are alike."""
-    made = [
-        Candidate(model.name if len(windows) == 1 else f"{model.name}, window {window}", model, window)
-        for model in models
-        for window in windows
-    ]
+def windows_of(text: str) -> list[Window | None]:
+    """ "own,all,4" -> windows, None for each model's own. Raises UserError."""
+    return [None if each.strip() == OWN else Window.parse(each) for each in text.split(",")]
+
+
+def candidates_of(
+    models: Sequence[Model], windows: Sequence[Window | None], folders: Sequence[Path]
+) -> list[Candidate]:
+    """Every model with every window, None being its own, then the folders. UserError if two are alike.
+
+    Labels name the window, unless nobody asked for one and the model sees all images.
+    """
+    made = [_candidate(model, window, alone=len(windows) == 1) for model in models for window in windows]
     made += [Candidate(str(folder), folder=folder) for folder in folders]
     labels = [own.label for own in made]
     twice = next((label for label in labels if labels.count(label) > 1), None)
@@ -71,3 +83,9 @@ def candidates_of(models: list[Model], windows: list[Window], folders: list[Path
     if not made:
         raise UserError("there is nothing to evaluate: give --model NAME, or --images FOLDER with pictures made before")
     return made
+
+
+def _candidate(model: Model, asked: Window | None, alone: bool) -> Candidate:
+    window = Window.of(model.load()) if asked is None else asked
+    plain = alone and asked is None and window.size is None
+    return Candidate(model.name if plain else f"{model.name}, window {window}", model, window)

@@ -23,6 +23,7 @@ from m2m.checkpoint import atomic_folder, read_json, write_json
 from m2m.evaluation.sets import EvaluationSet, EvaluationSets
 from m2m.evaluation.truth.continuations import Progress
 from m2m.pipeline import M2MPipeline
+from m2m.sampling_request import ALL
 from m2m.types import UserError
 
 REQUEST = "request.json"
@@ -32,8 +33,9 @@ REQUEST = "request.json"
 class GenerateConfig:
     """What is made of every set. guidance: None takes the pipeline's own. batch: sets that are sampled together.
 
-    window, window_policy, context_noise: as in `M2MPipeline.__call__`. given: how many of the given images are shown,
-    the first ones; None: all. unconditional: every image is made from nothing, as the first of a set of its own.
+    window: None shows all images; window_policy, context_noise: as in `M2MPipeline.__call__`. given: how many of the
+    given images are shown, the first ones; None: all. unconditional: every image is made from nothing, as the first of
+    a set of its own.
     condition_guidance: of a task's condition, as `guidance`; a model that has none is told none, and does not mind it.
     """
 
@@ -157,7 +159,7 @@ def _call(
         num_images=images,
         num_inference_steps=config.steps,
         guidance_scale=_guidance(pipe, config),
-        window=config.window,
+        window=ALL if config.window is None else config.window,
         window_policy=config.window_policy,
         context_noise=config.context_noise,
         seed=config.seed,

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+
+from m2m.data.factory.folder import locked
+from m2m.types import UserError
 
 Progress = Callable[[int, int], None]
 
@@ -31,3 +36,20 @@ class Work:
         """Raise Stopped where the work is to stop."""
         if self.stop():
             raise Stopped
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """The folder, made if missing, for one evaluation alone; when its process dies, however it dies, it is free.
+
+    Raises UserError where another evaluation is at work in it, and where it cannot be written.
+    """
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(folder, wait=False))
+        except BlockingIOError as error:
+            raise UserError(f"another evaluation is at work in '{folder}'; wait, or name another --out") from error
+        except OSError as error:
+            raise UserError(f"'{folder}' cannot be written: {error.strerror}; name another --out") from error
+        yield

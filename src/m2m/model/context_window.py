@@ -17,14 +17,14 @@ from m2m.model.context import Column, ContextCache
 from m2m.model.unet import M2MModel
 from m2m.types import UserError
 
-POLICIES = ("sliding", "anchor", "nearest")
+SLIDING, ANCHOR, NEAREST = POLICIES = ("sliding", "anchor", "nearest")
 
 
 class Slot(NamedTuple):
-    """One remembered image: where it lies, and whether the user gave it."""
+    """One remembered image: where it lies, and whether it is an anchor."""
 
     number: int
-    given: bool
+    anchor: bool
 
 
 @dataclass
@@ -42,9 +42,11 @@ class ContextWindow:
         model: writes the context.
         sets: B.
         size: W, how many images are seen; 0 for a sampler that never has a context.
-        policy: ``sliding`` (the paper): the oldest image leaves. ``anchor``: given images stay, generated ones slide.
-            ``nearest``: none leaves, and each new image sees those whose task conditions are nearest to its own.
-        capacity: how many images there will be at most, for ``nearest``; default W.
+        policy: ``sliding`` (the paper): the oldest image leaves. ``anchor``: all given images stay, however many, or
+            the first image where none is given; others slide through what is left of W. ``nearest``: none leaves, and
+            each new image sees those whose task conditions are nearest to its own.
+        capacity: how many images are kept at most, where that is more than W: given ones for ``anchor``, all of them
+            for ``nearest``; default W.
         timestep: noise level of the context (``context_noise``); None for clean images.
         reuse: False runs every context image again whenever it is read, as the paper does; for comparison only.
         chunk: context images run through the U-Net at once.
@@ -58,19 +60,17 @@ class ContextWindow:
         model: M2MModel,
         sets: int,
         size: int,
-        policy: str = "sliding",
+        policy: str = SLIDING,
         timestep: int | None = None,
         reuse: bool = True,
         chunk: int = 8,
         capacity: int | None = None,
     ) -> None:
-        if policy not in POLICIES:
-            raise UserError(f"window_policy {policy!r} is unknown: use one of {', '.join(POLICIES)}")
         self._model = model
         self._sets = sets
         self._size = size
-        self._slots = size if policy != "nearest" or capacity is None else capacity
-        self._policy = policy
+        self._slots = size if policy == SLIDING else max(size, capacity or 0)
+        self._policy = checked_policy(policy)
         self._timestep = timestep
         self._reuse = reuse
         self._chunk = chunk
@@ -85,7 +85,7 @@ class ContextWindow:
     @property
     def counts(self) -> tuple[int, ...]:
         """How many images each set sees."""
-        return tuple(min(len(kept), self._size) for kept in self._kept)
+        return tuple(min(len(kept), self._size) if self._policy == NEAREST else len(kept) for kept in self._kept)
 
     @property
     def bytes_per_image(self) -> int:
@@ -119,7 +119,7 @@ class ContextWindow:
     def look_from(self, conditions: Tensor) -> None:
         """Chooses what the next image of every set sees, with the policy ``nearest``: the W images whose conditions
         have the least Euclidean distance to its own, ``[B, dim]``; the newer one of two as near. Else nothing."""
-        if self._policy != "nearest" or self._conditions is None:
+        if self._policy != NEAREST or self._conditions is None:
             return
         distances = (self._conditions - conditions.to(self._conditions).unsqueeze(1)).norm(dim=-1)  # [B, slots]
         self._seen = tuple(
@@ -159,15 +159,15 @@ class ContextWindow:
     def _make_room(self, b: int, given: bool) -> int | None:
         """The slot for a new image of set b; None where anchors fill the window and a generated image finds no room."""
         kept = self._kept[b]
-        if len(kept) < self._slots:
+        if len(kept) < (self._size if self._policy == ANCHOR and not given else self._slots):
             number = len(kept)
         else:
-            movable = [slot for slot in kept if given or self._policy == "sliding" or not slot.given]
+            movable = [slot for slot in kept if given or self._policy == SLIDING or not slot.anchor]
             if not movable:
                 return None
             kept.remove(movable[0])
             number = movable[0].number
-        kept.append(Slot(number, given))
+        kept.append(Slot(number, given or not kept))
         return number
 
     def _column(self, written: _Written) -> Column:
@@ -199,7 +199,7 @@ class ContextWindow:
 
     def _places(self) -> tuple[tuple[int, ...], ...] | None:
         """Which slots each set sees; None: the first ones. Without a look, ``nearest`` sees the newest."""
-        if self._policy != "nearest":
+        if self._policy != NEAREST:
             return None
         if self._seen is not None:
             return self._seen
@@ -209,3 +209,10 @@ class ContextWindow:
         if self._timestep is None:
             return None
         return torch.full(images.shape[:2], self._timestep, device=images.device)
+
+
+def checked_policy(policy: str) -> str:
+    """The policy. Raises UserError for an unknown one."""
+    if policy not in POLICIES:
+        raise UserError(f"window_policy {policy!r} is unknown: use one of {', '.join(POLICIES)}")
+    return policy

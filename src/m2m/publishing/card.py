@@ -181,13 +181,26 @@ def _limits(card: Card) -> list[str]:
         f"Images are {facts.side} x {facts.side} pixels. Given ones of another shape are cropped to the middle square.",
         "It takes no text: what the images should share has to be seen in the given ones.",
         "It knows the kind of pictures that it was trained on, with their biases, and is poor at all others.",
-        "Each new image is made from those before it, so faults add up in long rows; `window_policy='anchor'` with a "
-        "`window` keeps the given images in view.",
+        _of_rows(facts.settings),
         "New images can be near copies of given ones. There is no safety filter and no watermark.",
     ]
     if not card.results:
         lines.append("Nobody has measured how good it is.")
     return ["## Limits", "\n".join(f"- {line}" for line in lines)]
+
+
+def _of_rows(settings: Mapping[str, Any]) -> str:
+    """What becomes of many images in a row, through the model's own window."""
+    size, policy = settings.get("default_window"), settings.get("default_window_policy")
+    if size == 1 and policy == "anchor":
+        return (
+            "Each new image is made from the given ones alone; with `window='all'` it is made from all before it, and "
+            "faults add up in long rows."
+        )
+    return (
+        "Each new image is made from those before it, so faults add up in long rows; with `window=1` and "
+        "`window_policy='anchor'` each is made from the given ones alone."
+    )
 
 
 def _licence(card: Card) -> list[str]:

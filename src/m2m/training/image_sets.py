@@ -46,9 +46,12 @@ class TrainConfig(LoopConfig):
 
     task: what the model is fine-tuned for (`m2m.tasks`): `novel_view`, `visual_procedure`, or a class of one's own,
     FILE.py:Class; empty: image sets as they come. condition_warmup: steps over which the task's condition grows from
-    its easiest form to its own (`Task.eased`); 0: its own at once. With a task, sample_guidance,
-    sample_guidance_interval and sample_condition_guidance (s_I and s_C of equation 7) become the exported pipeline's
-    own.
+    its easiest form to its own (`Task.eased`); 0: its own at once.
+
+    What its pipeline does where nobody says, also in sample grids, if it is new or of a task: sample_guidance,
+    sample_guidance_interval and sample_condition_guidance (s_I and s_C of equation 7); sample_window (0: all) and
+    sample_window_policy, the context images that an image is shown. Else all this is the base's, but for the guidance
+    of the grids.
 
     How: a step is `batch_sets` sets of `images_per_set` images over all processes; each runs `micro_batch_sets` at once
     (0: its whole share) and accumulates gradients. workers: processes that load data. too_few: what a set with
@@ -85,6 +88,8 @@ class TrainConfig(LoopConfig):
     sample_guidance: float = 2.0
     sample_guidance_interval: tuple[float, float] = (0.0, 1.0)
     sample_condition_guidance: float = 1.0
+    sample_window: int = 0
+    sample_window_policy: str = "sliding"
     export: str = ""
 
 

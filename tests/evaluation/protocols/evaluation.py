@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from m2m.data.worlds import World
-from m2m.evaluation.candidates import Candidate, Model, Window, candidates_of
+from m2m.evaluation.candidates import OWN, Candidate, Model, candidates_of, windows_of
 from m2m.evaluation.features.cache import FeatureCache
 from m2m.evaluation.features.extractor import find_extractor
 from m2m.evaluation.generation import GenerateConfig
@@ -35,7 +35,7 @@ def pipeline() -> M2MPipeline:
 
 def candidates(*windows: str) -> list[Candidate]:
     """The pipeline through these windows, as "random"."""
-    seen = [Window.parse(text) for text in windows or ("all",)]
+    seen = windows_of(",".join(windows) or OWN)
     return candidates_of([Model("random", "digest", pipeline)], seen, [])
 
 

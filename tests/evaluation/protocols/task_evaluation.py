@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from m2m.evaluation.candidates import Candidate, Model, Window, candidates_of
+from m2m.evaluation.candidates import Candidate, Model, candidates_of
 from m2m.evaluation.features.cache import FeatureCache
 from m2m.evaluation.features.extractor import find_extractor
 from m2m.evaluation.generation import GenerateConfig
@@ -38,7 +38,7 @@ def task_pipeline(task: str) -> M2MPipeline:
 def task_candidates(task: str, *others: Candidate) -> list[Candidate]:
     """ "tuned", which knows the condition, and "base", which does not."""
     models = [Model("tuned", "digest", lambda: task_pipeline(task)), Model("base", "another", pipeline)]
-    return [*candidates_of(models, [Window()], []), *others]
+    return [*candidates_of(models, [None], []), *others]
 
 
 def evaluated_task(name: str, sets: EvaluationSets, folder: Path, images: int, *others: Candidate) -> Result:

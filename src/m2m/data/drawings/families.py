@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.data.drawings.assembly import SEEN, SIDE, Assembly
+from m2m.data.drawings.assembly import SIDE, Assembly, by_colour, differing
 
 SPLITS = ("train", "validation", "test")
 SHARES = {"test": 0.10, "validation": 0.05}  # of the drawings; the rest is for training
@@ -51,9 +51,9 @@ def families(found: Sequence[Assembly], near_twins: bool = True) -> list[list[As
 
 def look_alikes(found: Sequence[Assembly]) -> NDArray[np.bool_]:
     """Which finished pictures look alike from afar, as they are or mirrored: bool [A, A]."""
-    seen = np.stack([_from_afar(one.finished) for one in found])
-    mirrored = seen[:, :, ::-1]
-    return np.stack([(_differing(seen, one) < ALIKE) | (_differing(mirrored, one) < ALIKE) for one in seen])
+    seen = by_colour(np.stack([_from_afar(one.finished) for one in found]))
+    mirrored = seen[..., ::-1]
+    return np.stack([(differing(seen, one) < ALIKE) | (differing(mirrored, one) < ALIKE) for one in seen])
 
 
 def shared_outlines(found: Sequence[Assembly]) -> NDArray[np.bool_]:
@@ -68,13 +68,9 @@ def shared_outlines(found: Sequence[Assembly]) -> NDArray[np.bool_]:
     return shared
 
 
-def _from_afar(picture: NDArray[np.uint8]) -> NDArray[np.int16]:
+def _from_afar(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     block = SIDE // CELLS
-    return picture.reshape(CELLS, block, CELLS, block, 3).mean((1, 3)).round().astype(np.int16)
-
-
-def _differing(seen: NDArray[np.int16], one: NDArray[np.int16]) -> NDArray[np.float64]:
-    return (np.abs(seen - one) > SEEN).any(-1).mean((1, 2))
+    return picture.reshape(CELLS, block, CELLS, block, 3).mean((1, 3)).round().astype(np.uint8)
 
 
 def _components(linked: NDArray[np.bool_]) -> NDArray[np.int64]:

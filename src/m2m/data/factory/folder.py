@@ -150,10 +150,10 @@ def failures(folder: Path) -> list[Failure]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Alone among the processes that work on the folder; they wait for each other."""
+def locked(folder: Path, wait: bool = True) -> Iterator[None]:
+    """Alone among the processes that work on the folder; where one is and `wait` is false, raises BlockingIOError."""
     with open(folder / LOCK, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
 

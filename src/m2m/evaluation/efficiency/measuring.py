@@ -182,7 +182,7 @@ def text_sampler(pipe: Any, config: EfficiencyConfig, on_step: OnStep) -> Sample
 
 
 def set_sampler(pipe: M2MPipeline, config: EfficiencyConfig, on_step: OnStep, reuse_context: bool) -> Sampler:
-    """Many to many; guided in every step, as the base is, whatever the pipeline's own choice."""
+    """Many to many; guided in every step, as the base is, and all images seen, whatever the pipeline's own choice."""
 
     def sample(given: int, images: int, steps: int) -> Tensor:
         pictures = noise_pictures(given, pipe.image_size, config.seed)
@@ -192,6 +192,7 @@ def set_sampler(pipe: M2MPipeline, config: EfficiencyConfig, on_step: OnStep, re
             num_inference_steps=steps,
             guidance_scale=config.guidance,
             guidance_interval=(0.0, 1.0),
+            window="all",
             seed=config.seed,
             callback_on_step_end=on_step,
             output_type="pt",

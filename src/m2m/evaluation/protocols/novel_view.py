@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from m2m.evaluation.candidates import ANCHOR, Candidate
+from m2m.evaluation.candidates import Candidate
 from m2m.evaluation.features.cache import FeatureCache
 from m2m.evaluation.protocols.task_protocol import TaskProtocol
 from m2m.evaluation.result import Role
@@ -18,6 +18,7 @@ from m2m.evaluation.tasks.task_sets import Order
 from m2m.evaluation.tasks.views import PAIRS, PERCEPTUAL, POSE, PSNR, SSIM, ViewScorer
 from m2m.evaluation.truth.truth import Truth
 from m2m.evaluation.workshop import Workshop
+from m2m.model.context_window import ANCHOR
 
 VIEWS = 12  # that an object's renders have
 ALONE = "from the given views alone"

@@ -8,13 +8,14 @@ from typing import Any
 
 from PIL import Image
 
-from m2m.evaluation.candidates import SLIDING, Candidate
+from m2m.evaluation.candidates import Candidate
 from m2m.evaluation.protocols.protocol import Protocol, Sources
 from m2m.evaluation.result import Role, Row, Table
 from m2m.evaluation.scoring import Scored
 from m2m.evaluation.sources import Source
 from m2m.evaluation.tasks.task_sets import Order, TaskSets
 from m2m.evaluation.workshop import Workshop
+from m2m.model.context_window import NEAREST, SLIDING
 from m2m.types import UserError
 
 DROPPED, UNTUNED = "condition dropped", "not fine-tuned"
@@ -69,7 +70,9 @@ class TaskProtocol(Protocol):
             if candidate.model is None:
                 rows[candidate.label] = self.answers(workshop, candidate)
             elif candidate.model.load().model.condition is None:
-                rows |= self._row(workshop, candidate, UNTUNED, window_policy=SLIDING)
+                policy = candidate.window.policy
+                sees = SLIDING if policy == NEAREST else policy  # it has no conditions that could be near
+                rows |= self._row(workshop, candidate, UNTUNED, window_policy=sees)
             else:
                 rows[candidate.label] = own = self.answers(workshop, candidate)
                 rows |= self.variants(workshop, candidate, own)

@@ -23,6 +23,7 @@ from m2m.evaluation.tasks.sources import After, AutoencodedSource
 from m2m.evaluation.tasks.steps import FINISHED, KEPT, OVERLAP, RIGHT, StepScorer
 from m2m.evaluation.truth.truth import Truth
 from m2m.evaluation.workshop import Workshop
+from m2m.model.context_window import ANCHOR, SLIDING
 
 MOST_STEPS = 20  # of a procedure that are read: its last one must be known
 MEASURED = (KEPT, RIGHT, OVERLAP)
@@ -85,6 +86,8 @@ class VisualProcedure(TaskProtocol):
         rows: dict[str, list[Source]] = {}
         for window in range(1, given):
             change, seen = _sees(window), dict[str, Any](window=window, images=1)
+            if candidate.window.policy == ANCHOR:  # which would show all given steps
+                seen["window_policy"] = SLIDING
             rest = range(window + 1, given + 1)
             made = [After(workshop.changed(candidate, change, given=k, **seen), k) for k in rest]
             rows[made[0].name] = [*own[:window], *made]
