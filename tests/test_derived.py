@@ -87,7 +87,7 @@ def test_only_what_differs_is_kept(saved: Path, tmp_path: Path) -> None:
     """Bug: everything is written again, and four models no longer go into the weight limit."""
     pipe, shares = derived(saved, tmp_path / "task")
     own = load_file(tmp_path / "task" / OWN)
-    changed = {id(own) for own in (*pipe.model.image_set_attention_parameters(), *pipe.model.condition_parameters())}
+    changed = {id(own) for own in (*pipe.model.image_set_attention_parameters(), *pipe.model.added_parameters())}
     wanted = {name for name, parameter in pipe.model.named_parameters() if id(parameter) in changed}
     assert own.keys() == wanted and {tensor.dtype for tensor in own.values()} == {torch.float16}
     assert shares.kept == len(own) and shares.kept + shares.shared == len(pipe.model.state_dict())
@@ -324,5 +324,5 @@ def test_a_model_of_a_shipped_base(tmp_path: Path) -> None:
         "default_window": 1,
         "default_window_policy": "anchor",
     }
-    assert shares.kept == len(list(pipe.model.condition_parameters()))
+    assert shares.kept == len(list(pipe.model.added_parameters()))
     assert (find_model(str(tmp_path / "task")).condition() or {})["name"] == "position"

@@ -41,6 +41,8 @@ def tiny_model(variant: str = "self", seed: int = 0, **config: Any) -> M2MModel:
     model = M2MModel(unet_config=tiny_unet_config(), variant=variant, context_dim=context_dim, **config)
     for parameter in model.image_set_attention_parameters():
         torch.nn.init.normal_(parameter, std=0.3)
+    if model.config.context_sizes:
+        torch.nn.init.normal_(model.unet.class_embedding[-1].weight, std=3.0)
     return model.eval()
 
 
@@ -49,7 +51,7 @@ def tiny_task_model(variant: str = "self", default: str = "", dim: int = 3, **co
     model = tiny_model(variant, **config)
     model.add_condition(ConditionConfig("place", dim, width=8, default=default), seed=5)
     torch.manual_seed(6)
-    for parameter in model.condition_parameters():
+    for parameter in model.added_parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model.eval()
 

@@ -108,6 +108,28 @@ def test_a_window_is_the_runs_own_for_a_task_and_else_the_bases(place: Path) -> 
 
 
 @pytest.mark.usefixtures("own_latents")
+def test_a_base_learns_how_many_images_it_is_shown(place: Path) -> None:
+    """Guards against a setting that only a new model takes up, or that is laid over what a base has learned."""
+    config = task_settings(place, task="", context_sizes=4)
+    pipe = built(config)
+    state = pipe.model.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in tiny_pipeline().model.state_dict().items())
+    assert not state["unet.class_embedding.1.weight"].any() and pipe.model.config.context_sizes == 4
+    outline = outline_of(config)[0].model
+    assert {name: tensor.shape for name, tensor in outline.state_dict().items()} == {
+        name: tensor.shape for name, tensor in state.items()
+    }
+    pipe.save_pretrained(place / "told")
+    told = replace(config, base=str(place / "told"))
+    sizes = [built(own).model.config.context_sizes for own in (told, replace(told, context_sizes=0))]
+    assert sizes == [4, 4]
+    with pytest.raises(UserError, match="told context sizes up to 4 already"):
+        built(replace(told, context_sizes=5))
+    fresh = settings(place, "pictures", context_sizes=2)
+    assert pipeline(fresh).model.config.context_sizes == 2
+
+
+@pytest.mark.usefixtures("own_latents")
 def test_from_scratch_keeps_all_but_the_weights(place: Path) -> None:
     """Guards against a comparison with another network, schedule or autoencoder; and against weights that stay."""
     config = task_settings(place, from_scratch=True, seed=3)
@@ -145,7 +167,7 @@ def test_validation_is_told_what_training_is(place: Path) -> None:
     """Guards against a validation loss without the condition, which only falls as the task is forgotten."""
     config = task_settings(place, validation=str(place / "own"), validate_every=1)
     pipe = built(config)
-    for parameter in pipe.model.condition_parameters():
+    for parameter in pipe.model.added_parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     seen: list[torch.Tensor] = []
     pipe.model.condition_embedder.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))

@@ -25,17 +25,19 @@ def reference_prediction(
     conditions: ``[n + 1, dim]`` of the context and the noisy image (section 6.2).
     """
     embedded = None if conditions is None else embedding_by_hand(model.condition_embedder, conditions)
+    shown = min(len(context), model.config.context_sizes) or float("nan")
     if model.config.variant == "dino":
         if conditions is not None:
             own = embedding_by_hand(model.context_embedder, conditions[:-1])
             context = context + (own @ model.context_projection.weight.T)[:, None]
             embedded = embedded[-1:]
         with _joint_attention(model, context, embedded):
-            return model.unet(noisy[None], timestep, encoder_hidden_states=None).sample[0]
+            return model.unet(noisy[None], timestep, None, class_labels=torch.tensor([[shown]])).sample[0]
     joint = torch.cat([context, noisy[None]])
     timesteps = torch.tensor([model.config.clean_timestep] * len(context) + [timestep])
     with _joint_attention(model, None, embedded):
-        return model.unet(joint, timesteps, encoder_hidden_states=None).sample[-1]
+        labels = torch.tensor([[float("nan")]] * len(context) + [[shown]])
+        return model.unet(joint, timesteps, None, class_labels=labels).sample[-1]
 
 
 def embedding_by_hand(embedder: ConditionEmbedder, numbers: Tensor) -> Tensor:

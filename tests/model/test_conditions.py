@@ -94,8 +94,8 @@ def test_every_parameter_has_a_gradient_when_all_conditions_are_dropped(variant:
         keep_condition=keep,
     )
     predicted.square().mean().backward()
-    assert all(parameter.grad is not None for parameter in model.condition_parameters())
-    assert not any(parameter.grad.any() for parameter in model.condition_parameters())
+    assert all(parameter.grad is not None for parameter in model.added_parameters())
+    assert not any(parameter.grad.any() for parameter in model.added_parameters())
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -73,7 +73,7 @@ def task_of(config: TrainConfig, width: int = CONTEXT_DIM) -> ImageSetTask:
 def wake(model: M2MModel) -> None:
     """Random weights where an untrained model has zeros, so that contexts and conditions show."""
     generator = torch.Generator().manual_seed(0)
-    for parameter in [*model.image_set_attention_parameters(), *model.condition_parameters()]:
+    for parameter in [*model.image_set_attention_parameters(), *model.added_parameters()]:
         torch.nn.init.normal_(parameter, std=0.3, generator=generator)
 
 

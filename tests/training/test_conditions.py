@@ -144,7 +144,7 @@ def test_resume_is_exact(data: Path, tmp_path: Path, variant: str) -> None:
     straight = run(toy_config(data, tmp_path / "straight", **changes))
     run(toy_config(data, tmp_path / "resumed", steps=3, **changes))
     same_state(straight, run(toy_config(data, tmp_path / "resumed", **changes)))
-    projections = [parameter for parameter in straight.optimisation.module.condition_parameters() if parameter.ndim > 1]
+    projections = [parameter for parameter in straight.optimisation.module.added_parameters() if parameter.ndim > 1]
     assert projections and all(parameter.abs().max() > 0 for parameter in projections)
 
 
@@ -157,15 +157,15 @@ def test_every_parameter_gets_a_gradient_where_all_is_dropped(
     task = prepared(data, variant, **dropout)
     task.loss(task.module, first_batch(task), 0)[0].backward()
     assert [name for name, parameter in task.module.named_parameters() if parameter.grad is None] == []
-    assert all(parameter.grad.abs().max() == 0 for parameter in task.module.condition_parameters())
+    assert all(parameter.grad.abs().max() == 0 for parameter in task.module.added_parameters())
 
 
 def test_a_base_of_the_same_task_keeps_its_embedders() -> None:
     """Bug: a fine-tuned model whose embedders are drawn anew when it is trained on."""
     model = tiny_task_model()
-    before = [parameter.clone() for parameter in model.condition_parameters()]
+    before = [parameter.clone() for parameter in model.added_parameters()]
     take_up_task(model, task_of(PLACES), 3, "base 'x'")
-    assert all(torch.equal(*pair) for pair in zip(before, model.condition_parameters(), strict=True))
+    assert all(torch.equal(*pair) for pair in zip(before, model.added_parameters(), strict=True))
 
 
 @pytest.mark.parametrize(

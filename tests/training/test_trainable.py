@@ -130,13 +130,13 @@ def test_transformer_blocks_are_trained_whole_and_nothing_else(variant: str) -> 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("trainable", TRAINABLE)
-def test_a_condition_is_trained_in_any_case(variant: str, trainable: str) -> None:
+def test_what_was_added_is_trained_in_any_case(variant: str, trainable: str) -> None:
     """Bug: embedders that are frozen, or cast to half precision, with the base: the task is never learned."""
-    model = tiny_task_model(variant)
+    model = tiny_task_model(variant, context_sizes=2)
     own = {name for name, _ in model.named_parameters()} - {name for name, _ in tiny_model(variant).named_parameters()}
     set_trainable(model, trainable, lora_rank=4, frozen_precision="bfloat16")
-    assert len(list(model.condition_parameters())) == len(own) and own <= trained_names(model)
-    assert all(parameter.dtype == torch.float32 for parameter in model.condition_parameters())
+    assert len(list(model.added_parameters())) == len(own) and own <= trained_names(model)
+    assert all(parameter.dtype == torch.float32 for parameter in model.added_parameters())
     plain = merged(model)
     assert plain.condition == model.condition
     told = {**batch(variant), "conditions": torch.randn(2, 3, 3)}

@@ -61,10 +61,12 @@ def build_pipeline(config: TrainConfig, data: SetData, device: Any) -> M2MPipeli
 
 
 def add_task(model: Any, config: TrainConfig) -> None:
-    """Give the model, in place, what it needs for `task`. Raises UserError where it belongs to another one."""
+    """Give the model, in place, what it needs for `task` and `context_sizes`. Raises UserError where it has others."""
     from m2m.training.conditions import take_up_task, task_of
 
     take_up_task(model, task_of(config.task), config.seed, f"base '{config.base}'")
+    if config.context_sizes not in (0, model.config.context_sizes):
+        model.add_context_sizes(config.context_sizes, config.seed)
 
 
 def encoder_of(pipe: M2MPipeline) -> SetEncoder:

@@ -105,6 +105,12 @@ class ContextReader:
         self._draws = draws
         self.embedding = embedding
 
+    @property
+    def sizes(self) -> list[int]:
+        """How many images each target is shown, folded as ``(b t k)``."""
+        sets = zip(*(column.counts for column in self._columns), strict=True)
+        return [count for counts in sets for count in counts for _ in range(self._draws)]
+
     def conditioned(self, embedding: Tensor | None) -> ContextReader:
         """The same view for targets with this embedding."""
         return ContextReader(self._columns, self._draws, embedding)

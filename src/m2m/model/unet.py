@@ -9,7 +9,8 @@ replaced, and what used to be the text is now the context of clean images:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,13 +23,14 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from m2m.model.conditions import ConditionConfig, ConditionEmbedder, kept, of_copies, projection
-from m2m.model.context import ContextCache, ContextReader
+from m2m.model.context import ContextCache, ContextReader, ContextWriter
 from m2m.model.image_set_attention import ImageSetAttention
 from m2m.model.strict import StrictLoading
 from m2m.types import UserError
 
 VARIANTS = ("self", "dino")
 NULL_CONTEXTS = ("drop", "zeros")
+CONTEXT_SIZE = ConditionConfig("context size", 1, frequencies=4, lowest=0.25, highest=2.0)
 
 
 class M2MModel(StrictLoading, ModelMixin, ConfigMixin):
@@ -42,6 +44,8 @@ class M2MModel(StrictLoading, ModelMixin, ConfigMixin):
             before ``to_out`` is zero. ``zeros``: the paper's words, zeroed latents or features are attended to.
         clean_timestep: timestep of the clean pass, fixed, so that keys and values can be kept.
         condition: fields of ``ConditionConfig`` for a model of a fine-tuned task (section 6.2); None: a model without.
+        context_sizes: the model is told how many images it is shown, up to this many ("so many or more"); 0: it is not,
+            as in the paper, and then several images that agree tell it no more than one of them (README, decisions).
 
     Raises:
         UserError: an unknown variant or null context, a bad condition, or a base U-Net whose blocks attend in another
@@ -60,6 +64,7 @@ class M2MModel(StrictLoading, ModelMixin, ConfigMixin):
         null_context: str = "drop",
         clean_timestep: int = 0,
         condition: dict[str, Any] | None = None,
+        context_sizes: int = 0,
     ) -> None:
         super().__init__()
         _check(variant, context_dim, null_context)
@@ -68,6 +73,8 @@ class M2MModel(StrictLoading, ModelMixin, ConfigMixin):
         replace_text_attention(self.unet)
         if condition is not None:
             self._build_condition(ConditionConfig(**condition))
+        if context_sizes:
+            self._build_context_sizes(context_sizes)
 
     @property
     def condition(self) -> ConditionConfig | None:
@@ -86,6 +93,18 @@ class M2MModel(StrictLoading, ModelMixin, ConfigMixin):
             self._build_condition(condition)
         self.register_to_config(condition=asdict(condition))
 
+    def add_context_sizes(self, most: int, seed: int = 0) -> None:
+        """Tells a trained model how many images it is shown, in place; its predictions stay the same, to the bit.
+
+        most: stands for itself and for all more. Raises UserError where the model is told already.
+        """
+        if self.config.context_sizes:
+            raise UserError(f"this model is told context sizes up to {self.config.context_sizes} already")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._build_context_sizes(most)
+        self.register_to_config(context_sizes=most)
+
     def rebuilt(self) -> M2MModel:
         """A model of the same structure with new random weights, from torch's global generator.
 
@@ -96,9 +115,10 @@ class M2MModel(StrictLoading, ModelMixin, ConfigMixin):
         made: M2MModel = type(self).from_config(fields)
         return made
 
-    def condition_parameters(self) -> Iterator[nn.Parameter]:
-        """Everything that ``add_condition`` adds."""
-        marks = ("condition_embedder.", "context_embedder.", "context_projection.", ".to_condition.")
+    def added_parameters(self) -> Iterator[nn.Parameter]:
+        """Everything that ``add_condition`` and ``add_context_sizes`` add."""
+        of_sizes = "class_embedding."
+        marks = ("condition_embedder.", "context_embedder.", "context_projection.", ".to_condition.", of_sizes)
         return (parameter for name, parameter in self.named_parameters() if any(mark in name for mark in marks))
 
     def image_set_attentions(self) -> Iterator[ImageSetAttention]:
@@ -132,7 +152,7 @@ class M2MModel(StrictLoading, ModelMixin, ConfigMixin):
             timesteps = torch.full(context.shape[:2], self.config.clean_timestep, device=context.device)
         images = rearrange(context, "b n c h w -> (b n) c h w")
         writer = cache.writer(len(context), self._embedding(conditions))
-        self.unet(images, timesteps.flatten(), encoder_hidden_states=writer)
+        self._run(images, timesteps, writer, [0] * len(images))
         return cache
 
     @apply_forward_hook
@@ -145,7 +165,7 @@ class M2MModel(StrictLoading, ModelMixin, ConfigMixin):
         """
         images = rearrange(noisy, "b t c h w -> (b t) c h w")
         reader = reader.conditioned(self._embedding(conditions))
-        predicted = self.unet(images, timesteps.flatten(), encoder_hidden_states=reader).sample
+        predicted = self._run(images, timesteps, reader, reader.sizes)
         return rearrange(predicted, "(b t) c h w -> b t c h w", b=len(noisy))
 
     def forward(
@@ -188,6 +208,25 @@ class M2MModel(StrictLoading, ModelMixin, ConfigMixin):
         cache = self.write_context(context[:, :-1], context_timesteps, of_context)  # [B, N-1, L, heads, d] per layer
         reader = ContextReader.causal(cache, images, keep, draws=copies)
         return self.denoise(noisy, timesteps, reader, of_noisy)  # [B, N*K, C, h, w]
+
+    def _run(
+        self, images: Tensor, timesteps: Tensor, context: ContextWriter | ContextReader, sizes: Sequence[int]
+    ) -> Tensor:
+        """The U-Net on ``[R, C, h, w]``, each image of which is shown so many others: its prediction, same shape."""
+        labels = None
+        if most := self.config.context_sizes:
+            # NaN, no condition: an image that is shown none stays what the base U-Net makes of it.
+            told = [float(min(size, most)) or math.nan for size in sizes]
+            labels = torch.tensor(told, device=images.device).unsqueeze(1)  # [R, 1]
+        return self.unet(images, timesteps.flatten(), encoder_hidden_states=context, class_labels=labels).sample
+
+    def _build_context_sizes(self, most: int) -> None:
+        """The U-Net adds its class embedding to that of the timestep; here the class is the number of images."""
+        if most < 1:
+            raise UserError(f"context_sizes is {most}: it must be 0 (not told) or more")
+        like = self.unet.time_embedding.linear_2.weight
+        embedder = ConditionEmbedder(CONTEXT_SIZE)
+        self.unet.class_embedding = nn.Sequential(embedder, projection(CONTEXT_SIZE.width, len(like))).to(like)
 
     def _build_condition(self, condition: ConditionConfig) -> None:
         like = next(self.unet.parameters())

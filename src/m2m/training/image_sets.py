@@ -46,7 +46,8 @@ class TrainConfig(LoopConfig):
 
     task: what the model is fine-tuned for (`m2m.tasks`): `novel_view`, `visual_procedure`, or a class of one's own,
     FILE.py:Class; empty: image sets as they come. condition_warmup: steps over which the task's condition grows from
-    its easiest form to its own (`Task.eased`); 0: its own at once.
+    its easiest form to its own (`Task.eased`); 0: its own at once. context_sizes: tell the model how many images it is
+    shown, up to this many (`M2MModel`); 0: what the base has.
 
     What its pipeline does where nobody says, also in sample grids, if it is new or of a task: sample_guidance,
     sample_guidance_interval and sample_condition_guidance (s_I and s_C of equation 7); sample_window (0: all) and
@@ -64,6 +65,7 @@ class TrainConfig(LoopConfig):
     from_scratch: bool = False
     task: str = ""
     condition_warmup: int = 0
+    context_sizes: int = 0
     autoencoder: str = ""
     vision_encoder: str = ""
     variant: str = ""
@@ -108,6 +110,7 @@ def new_model(config: TrainConfig, context_dim: int | None) -> M2MModel:
         context_dim=width,
         null_context=config.null_context or "drop",
         clean_timestep=config.clean_timestep,
+        context_sizes=config.context_sizes,
     )
 
 

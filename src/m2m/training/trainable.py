@@ -107,13 +107,13 @@ def plain_tensors(tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.floa
 
 
 def _trained_whole(model: M2MModel, trainable: str) -> Iterator[nn.Parameter]:
-    """What is trained where not all is: image-set attention or all of its blocks, and what a condition has brought."""
+    """What is trained where not all is: image-set attention or all of its blocks, and what was added to it."""
     if trainable == "transformer_blocks":
         blocks = (module for module in model.unet.modules() if isinstance(module, Transformer2DModel))
         yield from (parameter for block in blocks for parameter in block.parameters())
     elif trainable != "all":
         yield from model.image_set_attention_parameters()
-    yield from model.condition_parameters()
+    yield from model.added_parameters()
 
 
 def _add_lora(model: M2MModel, rank: int, seed: int) -> None:

@@ -30,7 +30,7 @@ def task_pipeline(task: str) -> M2MPipeline:
     model = tiny_model()
     model.add_condition(find_task(task).condition, seed=0)
     torch.manual_seed(1)
-    for parameter in model.condition_parameters():
+    for parameter in model.added_parameters():
         torch.nn.init.normal_(parameter, std=1.0)
     return tiny_pipeline(model=model.eval())
 
