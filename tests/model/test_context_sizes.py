@@ -115,5 +115,5 @@ def test_bad_sizes_say_what_would_be_right() -> None:
     """Guards against a traceback, and against an embedder that is thrown away in silence."""
     with pytest.raises(UserError, match="context_sizes is -1: it must be 0"):
         tiny_model(context_sizes=-1)
-    with pytest.raises(UserError, match="told context sizes up to 3 already"):
+    with pytest.raises(UserError, match="told context sizes up to 3 already: use 3, or leave them out"):
         tiny_model(context_sizes=MOST).add_context_sizes(4)

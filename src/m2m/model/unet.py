@@ -99,7 +99,8 @@ class M2MModel(StrictLoading, ModelMixin, ConfigMixin):
         most: stands for itself and for all more. Raises UserError where the model is told already.
         """
         if self.config.context_sizes:
-            raise UserError(f"this model is told context sizes up to {self.config.context_sizes} already")
+            told = self.config.context_sizes
+            raise UserError(f"this model is told context sizes up to {told} already: use {told}, or leave them out")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._build_context_sizes(most)
