@@ -90,11 +90,11 @@ def model_entry(model: ModelFolder) -> dict[str, str]:
 
 def resolved(settings: Settings, pipe: M2MPipeline) -> dict[str, Any]:
     """The settings with the model's own choices filled in, so that a later change of its defaults changes nothing."""
-    from m2m.sampling_request import ALL, chosen_window
+    from m2m.sampling_request import asked_window, chosen_window
 
     chosen = asdict(settings)
     size, chosen["window_policy"] = chosen_window(settings.window, settings.window_policy, pipe.config)
-    chosen["window"] = ALL if size is None else size
+    chosen["window"] = asked_window(size)
     for name in ("guidance_scale", "guidance_interval", "condition_guidance_scale"):
         if chosen[name] is None:
             chosen[name] = pipe.config[f"default_{name}"]

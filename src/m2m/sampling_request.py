@@ -77,6 +77,11 @@ def chosen_window(window: int | str | None, policy: str | None, own: Mapping[str
     return size, leaving
 
 
+def asked_window(size: int | None) -> int | str:
+    """What a call is given as ``window`` for a size of ``chosen_window``: None would ask for the pipeline's own."""
+    return ALL if size is None else size
+
+
 def checked_interval(interval: Sequence[float]) -> tuple[float, float]:
     """(lowest, highest) noise level of guidance. Raises UserError unless 0 <= lowest <= highest <= 1."""
     lowest, highest = interval

@@ -32,7 +32,7 @@ def outline_of(config: TrainConfig) -> tuple[Outline, list[str]]:
     Raises UserError for what the run would refuse too. Data that are not there yet are assumed to be latents of the
     U-Net's size, so that a run can be planned before its data are made.
     """
-    from m2m.cli.train_parts import add_task, at_own_size, open_training_sets
+    from m2m.cli.train_parts import at_own_size, open_training_sets, take_up_settings
     from m2m.pipeline import M2MPipeline
     from m2m.training.encoding import SetEncoder
     from m2m.training.image_sets import ImageSetTask
@@ -40,7 +40,7 @@ def outline_of(config: TrainConfig) -> tuple[Outline, list[str]]:
 
     networks = _of_base(config) if config.base else _new(config)
     model, scheduler, autoencoder, vision_encoder = networks
-    add_task(model, config)
+    take_up_settings(model, config)
     if _absent(config.data):
         arrays = _assumed_arrays(config, networks)
         sizes = ", ".join(f"{name} {list(shape)}" for name, shape in arrays.items())

@@ -54,13 +54,13 @@ def build_pipeline(config: TrainConfig, data: SetData, device: Any) -> M2MPipeli
     """
     pipe = _of_base(config, device) if config.base else _new(config, data)
     _check_encoders(config, pipe, data)
-    add_task(pipe.model, config)
+    take_up_settings(pipe.model, config)
     if config.task:
         pipe.register_to_config(**_sampling(config), default_condition_guidance_scale=config.sample_condition_guidance)
     return pipe.to(device)
 
 
-def add_task(model: Any, config: TrainConfig) -> None:
+def take_up_settings(model: Any, config: TrainConfig) -> None:
     """Give the model, in place, what it needs for `task` and `context_sizes`. Raises UserError where it has others."""
     from m2m.training.conditions import take_up_task, task_of
 

@@ -23,7 +23,7 @@ from m2m.checkpoint import atomic_folder, read_json, write_json
 from m2m.evaluation.sets import EvaluationSet, EvaluationSets
 from m2m.evaluation.truth.continuations import Progress
 from m2m.pipeline import M2MPipeline
-from m2m.sampling_request import ALL
+from m2m.sampling_request import asked_window
 from m2m.types import UserError
 
 REQUEST = "request.json"
@@ -159,7 +159,7 @@ def _call(
         num_images=images,
         num_inference_steps=config.steps,
         guidance_scale=_guidance(pipe, config),
-        window=ALL if config.window is None else config.window,
+        window=asked_window(config.window),
         window_policy=config.window_policy,
         context_noise=config.context_noise,
         seed=config.seed,

@@ -12,7 +12,7 @@ from torch import Tensor
 from m2m.data.pictures import images_from_pixels
 from m2m.evaluation.truth.held_out import HeldOutSet
 from m2m.pipeline import M2MPipeline
-from m2m.sampling_request import ALL
+from m2m.sampling_request import asked_window
 from m2m.types import UserError
 
 Progress = Callable[[int, int], None]
@@ -83,7 +83,7 @@ def _sampled(
             num_images=images,
             num_inference_steps=config.steps,
             guidance_scale=config.guidance,
-            window=ALL if config.window is None else config.window,
+            window=asked_window(config.window),
             window_policy="sliding",
             seed=config.seed,
             set_ids=ids[part],
