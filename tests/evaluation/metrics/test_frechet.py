@@ -71,6 +71,15 @@ def test_all_three_ways_agree(count: int, dim: int) -> None:
     assert middle(frechet_interval(own, other)) == pytest.approx(plain, abs=1e-5)
 
 
+@pytest.mark.parametrize("images", [59, 60, 61])
+@pytest.mark.parametrize("others", [20, 61])
+def test_few_images_are_measured_as_many(images: int, others: int) -> None:
+    """Guards against a jump where the cross-Gram takes over from torchmetrics: both, around 60 images of 60 dimensions,
+    and of other numbers of images than the reference has."""
+    own, other = gaussian(images, 60, seed=7, shift=0.3), gaussian(others, 60, seed=8, scale=2.0)
+    assert frechet_distance(own, other) == pytest.approx(plain_distance(own, other), abs=1e-3)
+
+
 @pytest.mark.parametrize(("count", "dim"), [(60, 6), (30, 80)])
 def test_the_spread_is_that_of_leaving_sets_out(count: int, dim: int) -> None:
     """Guards against a wrong derivative: FD anew without each set in turn, the jackknife, spreads as much."""
