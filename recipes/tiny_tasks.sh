@@ -56,10 +56,9 @@ first() {
 }
 
 novel_view() {
-    local split views
+    local split
     for split in train validation test; do
-        [ "$split" = train ] && views=36 || views=12 # pictures cost little, and more of them are not learned by heart
-        run "$M2M" data objects --split "$split" --size 64 --views "$views" --out "$DATA/objects/$split"
+        run "$M2M" data objects --split "$split" --size 64 --out "$DATA/objects/$split"
         run "$M2M" data objaverse "$DATA/objects/$split" --size 64 --format png --out "$DATA/objects-shards/$split"
     done
     encode objects
