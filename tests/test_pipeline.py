@@ -94,7 +94,7 @@ def test_a_set_gets_the_same_images_at_any_batch_size_and_place() -> None:
     arguments = {"num_images": 2, "num_inference_steps": 3, "seed": 5, "output_type": "latent"}
     together = pipe(sets, set_ids=["a", "b", "c"], **arguments).images
     alone = pipe([sets[2]], set_ids=["c"], **arguments).images
-    assert torch.allclose(together[2], alone[0], atol=1e-5)
+    assert torch.allclose(together[2], alone[0], atol=1e-4)  # of values up to 16
     other_id = pipe([sets[2]], set_ids=["d"], **arguments).images
     assert not torch.allclose(together[2], other_id[0], atol=1e-2)
 

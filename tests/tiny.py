@@ -111,3 +111,10 @@ def pictures(count: int, seed: int = 0, size: int = 64) -> list[Image.Image]:
     small = torch.rand(count, 4, 4, 3, generator=generator)
     arrays = (small * 255).to(torch.uint8).numpy()
     return [Image.fromarray(array).resize((size, size), Image.Resampling.BICUBIC) for array in arrays]
+
+
+def assert_same_weights(one: torch.nn.Module, other: torch.nn.Module) -> None:
+    """The same names, and the same numbers to the bit."""
+    ours, theirs = one.state_dict(), other.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert [name for name, tensor in ours.items() if not torch.equal(tensor, theirs[name])] == []
