@@ -18,10 +18,10 @@ from m2m.evaluation.metrics.library import Given, metric, sample
 def frechet_distance(features: Tensor, reference: Tensor) -> float:
     """FD of features [M, D] and reference [K, D] in float64, by torchmetrics.
 
-    Of fewer images than dimensions by the cross-Gram, nine times as fast for 300 of 1280: torchmetrics takes the
-    eigenvalues of a D x D matrix, most of which are zero then.
+    Where neither has more images than dimensions, by the cross-Gram, nine times as fast for 300 of 1280: torchmetrics
+    takes the eigenvalues of a D x D matrix, most of which are zero then.
 
-    Raises UserError for fewer than two of either, or without torchmetrics.
+    Raises UserError for fewer than two of either, or where torchmetrics is needed and missing.
     """
     own, other = sample(features, 2, "FD"), sample(reference, 2, "FD")
     if max(len(own), len(other)) <= own.shape[1]:
